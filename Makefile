@@ -1,0 +1,104 @@
+# One command for each thing; `make` alone lists them. Needs Python 3.10 or newer, a C++ compiler and
+# make; CMake, Ninja and everything else come from the Python package index into .venv.
+
+PYTHON ?= python3
+CONFIG ?= config/polytls.toml
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A path, so that the sources find the module without a system-wide install.
+PY := $(CURDIR)/$(BIN)/python
+CMAKE := $(CURDIR)/$(BIN)/cmake
+CTEST := $(CURDIR)/$(BIN)/ctest
+NINJA := $(CURDIR)/$(BIN)/ninja
+
+# What somebody names, else what CMake looks for; make's own default for CXX is only one of these.
+COMPILERS = $(if $(filter default undefined,$(origin CXX)),c++ g++ clang++,$(firstword $(CXX)))
+
+INSTALLED := $(VENV)/.installed
+CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
+	-DCMAKE_MAKE_PROGRAM=$(NINJA) -DPython_EXECUTABLE=$(PY) -DPOLYTLS_DEVELOPMENT=ON
+
+.DEFAULT_GOAL := help
+.PHONY: help build run demo test check lint format declarations native-test native-test-asan \
+	native-test-tsan wheel clean distclean tools
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: $(INSTALLED) ## Create .venv, build the native engine, install in place
+	@$(PY) native/boringssl/prepare.py >/dev/null
+	@test -f build/dev/build.ninja || $(CONFIGURE) -B build/dev
+	@$(CMAKE) --build build/dev
+
+run: build ## Start the proxy on 127.0.0.1:8080 (CONFIG=file names another configuration)
+	@exec $(BIN)/polytls serve --config $(CONFIG)
+
+demo: build ## Show three profiles as a local TLS origin sees them
+	@$(PY) tests/demo/demo.py
+
+test: build ## Run all Python tests (ARGS='-k name' are passed to pytest)
+	@$(PY) -m pytest $(ARGS)
+
+lint: build ## Formatting, lint, types, layers, drift of the C declarations
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(PY) -m mypy
+	@$(BIN)/lint-imports
+	@$(PY) native/ffi/declarations.py --check
+
+check: lint test ## Everything that must hold before a commit: lint, then test
+
+format: $(INSTALLED) ## Format and fix what can be fixed by machine
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+declarations: $(INSTALLED) ## Take native/ffi/declarations.txt anew from native.h
+	@$(PY) native/ffi/declarations.py --write
+
+native-test: native-test-asan native-test-tsan ## Native tests under ASan+UBSan, then under TSan
+
+native-test-asan: $(INSTALLED)
+	@$(call native_test,asan,address,undefined)
+
+native-test-tsan: $(INSTALLED)
+	@$(call native_test,tsan,thread)
+
+wheel: $(INSTALLED) ## Build a wheel into dist/
+	@$(PY) -m pip wheel --no-deps --wheel-dir dist -v .
+
+clean: ## Remove what was built here; the cache of BoringSSL stays
+	rm -rf build dist polytls/engine/_native*.so
+	find polytls tests native -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove .venv as well
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+
+# $(call native_test,directory,sanitizers...): a comma in the sanitizers makes them two arguments.
+define native_test
+$(PY) native/boringssl/prepare.py --sanitize $(2)$(if $(3),$(comma)$(3)) >/dev/null
+@test -f build/$(1)/build.ninja || $(CONFIGURE) -B build/$(1) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	-DPOLYTLS_SANITIZE=$(2)$(if $(3),$(comma)$(3)) -DPOLYTLS_NATIVE_TESTS=ON -DPOLYTLS_PYTHON_MODULE=OFF
+@$(CMAKE) --build build/$(1)
+@$(CTEST) --test-dir build/$(1) --output-on-failure --no-tests=error
+endef
+comma := ,
+
+# The environment, made anew when what it holds has changed.
+$(INSTALLED): pyproject.toml | tools
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=23.1'
+	@echo "polytls: installing what is needed to build, check and test into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Checked before anything is made, so that the first line says what is missing.
+tools:
+	@$(PYTHON) -c '' 2>/dev/null || { \
+	  echo "polytls: error: $(PYTHON) does not run; install Python 3.10 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "polytls: error: $(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "polytls: error: $(PYTHON) cannot make virtual environments; install them (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@for compiler in $(COMPILERS); do command -v $$compiler >/dev/null && exit; done; \
+	  echo "polytls: error: no C++ compiler was found; install one (Debian, Ubuntu: apt-get install g++) or name it in CXX" >&2; exit 1

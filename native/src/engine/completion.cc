@@ -1,0 +1,68 @@
+#include "engine/completion.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+namespace ptl {
+
+void attach_data(ptl_completion *completion, const void *bytes, size_t size) {
+  free(const_cast<uint8_t *>(completion->data));
+  completion->data = nullptr;
+  completion->data_len = 0;
+  if (size == 0) return;
+  auto *copy = static_cast<uint8_t *>(malloc(size));
+  if (copy == nullptr) return;
+  memcpy(copy, bytes, size);
+  completion->data = copy;
+  completion->data_len = static_cast<uint32_t>(size);
+}
+
+CompletionQueue::CompletionQueue() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+
+CompletionQueue::~CompletionQueue() {
+  for (ptl_completion &completion : queue_) ptl_release(&completion, 1);
+}
+
+void CompletionQueue::push(std::vector<ptl_completion> *batch) {
+  if (batch->empty()) return;
+  bool was_empty;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    was_empty = queue_.empty();
+    queue_.insert(queue_.end(), batch->begin(), batch->end());
+  }
+  batch->clear();
+  if (!was_empty) return;  // whoever made it non-empty has woken the drainer
+  uint64_t one = 1;
+  ssize_t written = write(event_.get(), &one, sizeof(one));
+  (void)written;  // EAGAIN: the counter is full, so that it is readable anyway
+}
+
+size_t CompletionQueue::drain(ptl_completion *out, size_t max) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  size_t n = queue_.size() < max ? queue_.size() : max;
+  for (size_t i = 0; i < n; i++) out[i] = queue_[i];
+  queue_.erase(queue_.begin(), queue_.begin() + static_cast<ptrdiff_t>(n));
+  if (queue_.empty()) {
+    uint64_t count;
+    ssize_t got = read(event_.get(), &count, sizeof(count));
+    (void)got;  // EAGAIN: the push that filled the queue has not written yet; it only wakes once in vain
+  }
+  return n;
+}
+
+size_t CompletionQueue::size() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return queue_.size();
+}
+
+}  // namespace ptl
+
+void ptl_release(ptl_completion *completions, size_t num) {
+  for (size_t i = 0; i < num; i++) {
+    free(const_cast<uint8_t *>(completions[i].data));
+    completions[i].data = nullptr;
+    completions[i].data_len = 0;
+  }
+}

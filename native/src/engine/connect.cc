@@ -1,0 +1,159 @@
+// Connecting to the first address that answers (happy eyeballs, RFC 8305 §5).
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "engine/completion.h"
+#include "engine/engine.h"
+#include "engine/loop.h"
+
+namespace ptl {
+
+namespace {
+
+socklen_t fill_sockaddr(const ptl_address &address, sockaddr_storage *out) {
+  memset(out, 0, sizeof(*out));
+  if (address.ip_len == 4) {
+    auto *in = reinterpret_cast<sockaddr_in *>(out);
+    in->sin_family = AF_INET;
+    in->sin_port = htons(address.port);
+    memcpy(&in->sin_addr, address.ip, 4);
+    return sizeof(*in);
+  }
+  auto *in6 = reinterpret_cast<sockaddr_in6 *>(out);
+  in6->sin6_family = AF_INET6;
+  in6->sin6_port = htons(address.port);
+  in6->sin6_scope_id = address.scope;
+  memcpy(&in6->sin6_addr, address.ip, 16);
+  return sizeof(*in6);
+}
+
+std::string address_text(const ptl_address &address) {
+  char ip[INET6_ADDRSTRLEN] = "?";
+  const bool v4 = address.ip_len == 4;
+  inet_ntop(v4 ? AF_INET : AF_INET6, address.ip, ip, sizeof(ip));
+  std::string text = v4 ? ip : "[" + std::string(ip) + "]";
+  return text + ":" + std::to_string(address.port);
+}
+
+}  // namespace
+
+void Loop::start_connect(Op *op) {
+  if (op->addresses.empty()) {
+    fail(op, PTL_E_INVALID, "there is no address to connect to");
+    return;
+  }
+  op->attempts = std::make_unique<ConnectAttempts>();
+  op->attempts->errors.assign(op->addresses.size(), 0);
+  op->attempts->stagger.callback = stagger_over;
+  op->attempts->stagger.argument = op;
+  next_attempt(op);
+}
+
+void Loop::next_attempt(Op *op) {
+  ConnectAttempts *attempts = op->attempts.get();
+  wheel_.disarm(&attempts->stagger);
+  size_t which = attempts->next++;
+  const ptl_address &address = op->addresses[which];
+  sockaddr_storage storage;
+  socklen_t length = fill_sockaddr(address, &storage);
+  Fd fd(socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd.ok()) {
+    attempt_failed(op, which, errno);
+    return;
+  }
+  Stream *stream = new_stream(std::move(fd));
+  if (stream == nullptr) {
+    attempt_failed(op, which, EMFILE);
+    return;
+  }
+  stream->connecting = true;
+  stream->op = op;
+  stream->attempt = static_cast<uint32_t>(which);
+  int connected = connect(stream->fd.get(), reinterpret_cast<sockaddr *>(&storage), length);
+  int error = connected == 0 ? 0 : errno;
+  if ((error != 0 && error != EINPROGRESS) || !watch(stream)) {
+    error = error != 0 ? error : errno;
+    destroy(stream);
+    attempt_failed(op, which, error);
+    return;
+  }
+  attempts->pending.push_back(stream);
+  // A connection made at once is told by epoll like any other.
+  if (attempts->next < op->addresses.size()) {
+    wheel_.arm(&attempts->stagger, now_ms(), std::max<uint32_t>(op->stagger_ms, 1));
+  }
+}
+
+void Loop::stagger_over(void *argument) {
+  auto *op = static_cast<Op *>(argument);
+  op->loop->next_attempt(op);
+}
+
+void Loop::attempt_failed(Op *op, size_t address, int error) {
+  op->attempts->errors[address] = error;
+  if (op->attempts->next < op->addresses.size()) {
+    next_attempt(op);  // at once: who waits for a failed one waits in vain
+  } else if (op->attempts->pending.empty()) {
+    connect_over(op, nullptr, PTL_E_UNREACHABLE);
+  }
+}
+
+void Loop::attempt_ready(Stream *stream, uint32_t events) {
+  if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return;
+  Op *op = stream->op;
+  int error = 0;
+  socklen_t length = sizeof(error);
+  getsockopt(stream->fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+  auto &pending = op->attempts->pending;
+  pending.erase(std::find(pending.begin(), pending.end(), stream));
+  if (error != 0) {
+    size_t which = stream->attempt;
+    destroy(stream);
+    attempt_failed(op, which, error);
+    return;
+  }
+  stream->connecting = false;
+  stream->op = nullptr;
+  connect_over(op, stream, PTL_OK);
+}
+
+void Loop::connect_over(Op *op, Stream *winner, int status) {
+  ConnectAttempts *attempts = op->attempts.get();
+  wheel_.disarm(&attempts->stagger);
+  for (Stream *loser : attempts->pending) {
+    loser->op = nullptr;
+    destroy(loser);
+  }
+  attempts->pending.clear();
+  ptl_completion completion = completion_of(op, status);
+  if (winner != nullptr) {
+    counters_.connected.fetch_add(1, std::memory_order_relaxed);
+    completion.stream = winner->handle;
+    completion.address_index = winner->attempt;
+    put_text(completion.peer, sizeof(completion.peer), address_text(op->addresses[winner->attempt]));
+    complete(op, completion);
+    return;
+  }
+  completion.stream = 0;
+  bool refused = true;
+  std::string detail;
+  for (size_t i = 0; i < attempts->next; i++) {
+    int error = attempts->errors[i];
+    refused = refused && error == ECONNREFUSED;
+    if (error != 0) completion.sys_errno = error;
+    if (!detail.empty()) detail += ", ";
+    detail += address_text(op->addresses[i]) + ": " + (error != 0 ? strerror(error) : "no answer");
+  }
+  if (status == PTL_E_UNREACHABLE && refused) completion.status = PTL_E_REFUSED;
+  attach_text(&completion, detail);
+  complete(op, completion);
+}
+
+}  // namespace ptl

@@ -1,0 +1,227 @@
+#include "engine/engine.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <system_error>
+
+namespace ptl {
+
+namespace {
+
+uint32_t usable_cores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    int cores = CPU_COUNT(&set);
+    if (cores > 0) return static_cast<uint32_t>(cores);
+  }
+  return 1;
+}
+
+bool is_stream_op(uint32_t kind) { return kind > PTL_OP_ACCEPT && kind <= PTL_OP_CLOSE; }
+
+bool valid(const ptl_op &op) {
+  if (!is_stream_op(op.kind)) return false;
+  if (op.kind == PTL_OP_CONNECT_TLS) return op.client_context != nullptr && op.name != nullptr;
+  if (op.kind == PTL_OP_ACCEPT_TLS) {
+    return op.server_context != nullptr && op.credential != nullptr && op.data_len < 256;
+  }
+  bool limited = op.kind == PTL_OP_READ_HEAD || op.kind == PTL_OP_PEEK_HELLO || op.kind == PTL_OP_READ;
+  return !limited || op.limit != 0;
+}
+
+std::unique_ptr<Op> copy(const ptl_op &from) {
+  auto op = std::make_unique<Op>();
+  op->kind = from.kind;
+  op->flags = from.flags;
+  op->tag = from.tag;
+  op->stream = from.stream;
+  op->other = from.kind == PTL_OP_RELAY ? from.other : 0;
+  op->deadline_ms = from.deadline_ms;
+  op->limit = from.limit;
+  op->stagger_ms = from.stagger_ms;
+  op->idle_ms = from.idle_ms;
+  op->half_idle_ms = from.half_idle_ms;
+  op->port = from.port;
+  op->alert = from.alert;
+  if (from.data_len != 0) op->data.assign(from.data, from.data + from.data_len);
+  if (from.num_addresses != 0) {
+    op->addresses.assign(from.addresses, from.addresses + from.num_addresses);
+  }
+  if (from.name != nullptr) op->name = from.name;
+  op->client_context = Ref<ptl_client_context>::share(from.client_context);
+  op->server_context = Ref<ptl_server_context>::share(from.server_context);
+  op->credential = Ref<ptl_credential>::share(from.credential);
+  return op;
+}
+
+// open_listener returns a listening socket, or an error number in |*out_errno|.
+Fd open_listener(const char *ip, uint16_t port, int backlog, uint16_t *out_port, int *out_errno) {
+  sockaddr_storage address{};
+  socklen_t length;
+  auto *in = reinterpret_cast<sockaddr_in *>(&address);
+  auto *in6 = reinterpret_cast<sockaddr_in6 *>(&address);
+  if (inet_pton(AF_INET, ip, &in->sin_addr) == 1) {
+    in->sin_family = AF_INET;
+    in->sin_port = htons(port);
+    length = sizeof(*in);
+  } else if (inet_pton(AF_INET6, ip, &in6->sin6_addr) == 1) {
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(port);
+    length = sizeof(*in6);
+  } else {
+    *out_errno = EINVAL;
+    return Fd();
+  }
+  Fd fd(socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  int one = 1;
+  if (!fd.ok() || setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
+      bind(fd.get(), reinterpret_cast<sockaddr *>(&address), length) != 0 ||
+      ::listen(fd.get(), backlog) != 0 ||
+      getsockname(fd.get(), reinterpret_cast<sockaddr *>(&address), &length) != 0) {
+    *out_errno = errno;
+    return Fd();
+  }
+  *out_port = ntohs(address.ss_family == AF_INET ? in->sin_port : in6->sin6_port);
+  return fd;
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> Engine::start(uint32_t num_loops, uint32_t max_streams,
+                                      std::string *out_error) {
+  std::unique_ptr<Engine> engine(new Engine(max_streams));
+  if (num_loops == 0) num_loops = usable_cores();
+  if (num_loops > kMaxLoops) num_loops = kMaxLoops;
+  bool ok = engine->completions_.ok();
+  for (uint32_t i = 0; ok && i < num_loops; i++) {
+    engine->loops_.push_back(std::make_unique<Loop>(engine.get(), i));
+    ok = engine->loops_.back()->ok();
+  }
+  if (!ok) {
+    *out_error = std::string("the engine cannot start: ") + strerror(errno);
+    engine->loops_.clear();
+    return nullptr;
+  }
+  for (auto &loop : engine->loops_) {
+    try {
+      engine->threads_.emplace_back([running = loop.get()] { running->run(); });
+    } catch (const std::system_error &error) {
+      *out_error = std::string("a loop thread cannot start: ") + error.what();
+      engine->stop();
+      return nullptr;
+    }
+  }
+  return engine;
+}
+
+Engine::~Engine() { stop(); }
+
+void Engine::stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stopped_) return;
+    stopped_ = true;
+  }
+  for (auto &loop : loops_) loop->stop();
+  for (auto &thread : threads_) thread.join();
+}
+
+bool Engine::take_room() {
+  uint32_t open = open_.fetch_add(1, std::memory_order_relaxed);
+  if (max_streams_ == 0 || open < max_streams_) return true;
+  open_.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+
+int Engine::listen(const char *ip, uint16_t port, int backlog, uint32_t head_max, uint32_t head_ms,
+                   uint64_t tag, uint32_t *out_listener, uint16_t *out_port, int *out_errno) {
+  if (tag == 0 || head_max == 0) return PTL_E_INVALID;
+  uint32_t id;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stopped_) return PTL_E_SHUTDOWN;
+    if (last_listener_ == UINT8_MAX) return PTL_E_INVALID;
+    id = ++last_listener_;
+  }
+  auto listener = std::make_shared<Listener>();
+  listener->fd = open_listener(ip, port, backlog, out_port, out_errno);
+  if (!listener->fd.ok()) return PTL_E_IO;
+  listener->tag = tag;
+  listener->head_max = head_max;
+  listener->head_ms = head_ms;
+  for (auto &loop : loops_) {
+    Command command(Command::Kind::kListen);
+    command.listener = listener;
+    command.listener_id = static_cast<uint8_t>(id);
+    loop->post(std::move(command));
+  }
+  *out_listener = id;
+  return PTL_OK;
+}
+
+void Engine::unlisten(uint32_t listener) {
+  for (auto &loop : loops_) {
+    Command command(Command::Kind::kUnlisten);
+    command.listener_id = static_cast<uint8_t>(listener);
+    loop->post(std::move(command));
+  }
+}
+
+int Engine::submit(const ptl_op *ops, size_t num_ops) {
+  for (size_t i = 0; i < num_ops; i++) {
+    bool links = (ops[i].flags & PTL_FLAG_LINK) != 0;
+    if (!valid(ops[i]) || (links && i + 1 == num_ops)) return PTL_E_INVALID;
+    if (links && handle_loop(ops[i].stream) != handle_loop(ops[i + 1].stream)) return PTL_E_INVALID;
+  }
+  for (size_t i = 0; i < num_ops; i++) {
+    std::unique_ptr<Op> first = copy(ops[i]);
+    Op *last = first.get();
+    while ((ops[i].flags & PTL_FLAG_LINK) != 0) {
+      last->linked = copy(ops[++i]);
+      last = last->linked.get();
+    }
+    // A handle that names no loop is stale; any loop can say so.
+    size_t loop = handle_loop(first->stream);
+    Command command(Command::Kind::kStart);
+    command.op = std::move(first);
+    if (!loops_[loop < loops_.size() ? loop : 0]->post(std::move(command))) return PTL_E_SHUTDOWN;
+  }
+  return PTL_OK;
+}
+
+void Engine::cancel(ptl_stream stream, uint64_t tag) {
+  size_t loop = handle_loop(stream);
+  Command command(Command::Kind::kCancel);
+  command.tag = tag;
+  if (loop < loops_.size()) loops_[loop]->post(std::move(command));
+}
+
+void Engine::stats(ptl_stats *out) {
+  memset(out, 0, sizeof(*out));
+  auto get = [](const std::atomic<uint64_t> &counter) {
+    return counter.load(std::memory_order_relaxed);
+  };
+  for (auto &loop : loops_) {
+    const Counters &from = loop->counters();
+    out->streams += get(from.streams);
+    out->operations += get(from.operations);
+    out->relays += get(from.relays);
+    out->buffered_bytes += get(from.buffered_bytes);
+    out->accepted += get(from.accepted);
+    out->connected += get(from.connected);
+    out->handshakes += get(from.handshakes);
+    out->relayed_bytes += get(from.relayed_bytes);
+    out->accept_errors += get(from.accept_errors);
+    out->stale_handles += get(from.stale_handles);
+    out->sessions_offered += get(from.sessions_offered);
+    out->impossible += get(from.impossible);
+  }
+  out->completions = completions_.size();
+}
+
+}  // namespace ptl

@@ -1,0 +1,87 @@
+// Handshakes: a TLS layer put over a stream, and driven until it is done or has failed.
+#include <errno.h>
+
+#include "engine/completion.h"
+#include "engine/engine.h"
+#include "engine/loop.h"
+
+namespace ptl {
+
+void Loop::start_tls(Op *op, Stream *stream) {
+  std::unique_ptr<TlsLayer> layer;
+  if (op->kind == PTL_OP_CONNECT_TLS) {
+    layer = TlsLayer::client(std::move(op->client_context), op->name, op->port, op->data, stream,
+                             &stream->tls);
+  } else {
+    std::string protocol(op->data.begin(), op->data.end());
+    layer = TlsLayer::server(std::move(op->server_context), std::move(op->credential),
+                             std::move(protocol), stream, &stream->tls);
+  }
+  if (!layer) {
+    fail(op, PTL_E_INVALID, "TLS cannot begin with these arguments");
+    return;
+  }
+  // What had been read ahead, the ClientHello that was peeked at above all, is the new layer's to read.
+  layer->received()->swap(stream->in);
+  stream->tls = std::move(layer);
+  if (stream->tls->offered_session()) {
+    counters_.sessions_offered.fetch_add(1, std::memory_order_relaxed);
+  }
+  try_handshake(stream);
+}
+
+void Loop::try_handshake(Stream *stream) {
+  Op *op = stream->op;
+  TlsFailure failure;
+  TlsLayer::Step step;
+  for (;;) {
+    stage(stream);
+    step = stream->tls->handshake(&failure);
+    unstage();
+    if (step != TlsLayer::Step::kWant || stream->broken) break;
+    size_t got = receive(stream, chunk_.get(), kChunkBytes);
+    if (got == 0) break;
+    stream->tls->supply(chunk_.get(), got);
+  }
+  if (!stream->tls->keep_rest()) mark_broken(stream, ENOMEM);
+  if (step == TlsLayer::Step::kDone) {
+    handshake_done(op, stream);
+    return;
+  }
+  if (step == TlsLayer::Step::kWant && !stream->broken && !stream->fin) return;
+  ptl_completion completion = completion_of(op, failure.status);
+  completion.flight_sent = stream->tls->flight_sent();
+  if (step == TlsLayer::Step::kWant) {
+    bool reset = stream->broken;
+    completion.status = reset ? PTL_E_RESET : PTL_E_CLOSED;
+    completion.sys_errno = stream->sys_errno;
+    attach_text(&completion, reset ? "the connection was reset during the handshake"
+                                   : "the connection was closed during the handshake");
+  } else {
+    completion.alert = static_cast<uint8_t>(failure.alert);
+    completion.verify_error = failure.verify_error;
+    attach_text(&completion, failure.detail);
+  }
+  complete(op, completion);
+}
+
+void Loop::handshake_done(Op *op, Stream *stream) {
+  const SSL *ssl = stream->tls->ssl();
+  counters_.handshakes.fetch_add(1, std::memory_order_relaxed);
+  ptl_completion completion = completion_of(op, PTL_OK);
+  completion.version = static_cast<uint16_t>(SSL_version(ssl));
+  if (const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl)) {
+    completion.cipher = SSL_CIPHER_get_protocol_id(cipher);
+  }
+  completion.group = SSL_get_group_id(ssl);
+  completion.sigalg = stream->tls->is_client() ? SSL_get_peer_signature_algorithm(ssl) : 0;
+  completion.resumed = SSL_session_reused(ssl) == 1;
+  completion.retried = SSL_used_hello_retry_request(ssl) == 1;
+  const uint8_t *protocol;
+  unsigned protocol_len;
+  SSL_get0_alpn_selected(ssl, &protocol, &protocol_len);
+  attach_data(&completion, protocol, protocol_len);
+  complete(op, completion);
+}
+
+}  // namespace ptl

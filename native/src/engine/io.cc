@@ -1,0 +1,209 @@
+// Sockets: reading into scratch memory, writing from it, closing in order.
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "engine/engine.h"
+#include "engine/loop.h"
+
+namespace ptl {
+
+namespace {
+
+// How long a closing stream waits for the other end's FIN. A socket closed with bytes unread is reset by the
+// kernel, and the reset can overtake an answer that is still on its way.
+constexpr uint64_t kLingerMs = 2000;
+constexpr size_t kPlainRecordBytes = 7;
+
+}  // namespace
+
+bool Stream::emit(const uint8_t *bytes, size_t size) {
+  if (loop->on_stage_ == this) {
+    loop->staged_.insert(loop->staged_.end(), bytes, bytes + size);
+    return true;
+  }
+  return out.append(bytes, size);
+}
+
+Stream *Loop::new_stream(Fd fd) {
+  int one = 1;
+  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+  if (!engine_->take_room()) return nullptr;
+  Stream *stream = slab_.add(std::make_unique<Stream>(this, std::move(fd)));
+  if (stream == nullptr) {
+    engine_->give_room();
+    return nullptr;
+  }
+  stream->timer.callback = linger_over;
+  stream->timer.argument = stream;
+  counters_.streams.store(slab_.count(), std::memory_order_relaxed);
+  return stream;
+}
+
+bool Loop::watch(Stream *stream) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  event.data.u64 = stream->handle;
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stream->fd.get(), &event) == 0;
+}
+
+void Loop::mark_broken(Stream *stream, int error) {
+  stream->broken = true;
+  stream->sys_errno = error;
+  stream->readable = stream->writable = false;
+  stream->out.clear();
+}
+
+size_t Loop::receive(Stream *stream, uint8_t *scratch, size_t size) {
+  if (stream->broken || stream->fin || !stream->readable) return 0;
+  for (;;) {
+    ssize_t n = recv(stream->fd.get(), scratch, size, 0);
+    if (n > 0) {
+      // A short read has emptied the socket (epoll(7)): what comes later makes a new edge. After a hang-up there
+      // will be none, so that one has to read on until the end.
+      if (static_cast<size_t>(n) < size && !stream->hung_up) stream->readable = false;
+      return static_cast<size_t>(n);
+    }
+    if (n == 0) {
+      stream->fin = true;
+      stream->readable = false;
+      return 0;
+    }
+    if (errno == EINTR) continue;
+    if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      stream->readable = false;
+      return 0;
+    }
+    mark_broken(stream, errno);
+    return 0;
+  }
+}
+
+bool Loop::send_now(Stream *stream, const uint8_t *bytes, size_t size) {
+  if (stream->broken) return false;
+  while (size != 0 && stream->writable && stream->out.empty()) {
+    ssize_t n = send(stream->fd.get(), bytes, size, MSG_NOSIGNAL);
+    if (n >= 0) {
+      bytes += n;
+      size -= static_cast<size_t>(n);
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      stream->writable = false;
+    } else if (errno != EINTR) {
+      mark_broken(stream, errno);
+      return false;
+    }
+  }
+  if (size != 0 && !stream->out.append(bytes, size)) {
+    mark_broken(stream, ENOMEM);
+    return false;
+  }
+  return true;
+}
+
+bool Loop::flush(Stream *stream) {
+  if (stream->broken) return false;
+  while (!stream->out.empty() && stream->writable) {
+    ssize_t n = send(stream->fd.get(), stream->out.data(), stream->out.size(), MSG_NOSIGNAL);
+    if (n >= 0) {
+      stream->out.consume(static_cast<size_t>(n));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      stream->writable = false;
+    } else if (errno != EINTR) {
+      mark_broken(stream, errno);
+      return false;
+    }
+  }
+  return true;
+}
+
+// Between stage and unstage what |stream| writes is collected, to leave in one send.
+void Loop::stage(Stream *stream) {
+  if (on_stage_ != nullptr) counters_.impossible.fetch_add(1, std::memory_order_relaxed);
+  on_stage_ = stream;
+  staged_.clear();
+}
+
+bool Loop::unstage() {
+  Stream *stream = on_stage_;
+  on_stage_ = nullptr;
+  bool sent = send_now(stream, staged_.data(), staged_.size());
+  staged_.clear();
+  return sent;
+}
+
+void Loop::close_stream(Stream *stream, uint8_t alert, bool reset, bool say_goodbye) {
+  if (stream->dead || stream->closing) return;
+  stream->closing = true;
+  stream->in.clear();
+  if (reset) {
+    linger hard{1, 0};
+    setsockopt(stream->fd.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    destroy(stream);
+    return;
+  }
+  if (stream->broken || stream->connecting) {
+    destroy(stream);
+    return;
+  }
+  if (stream->tls && alert != 0) {
+    stream->tls->fatal_alert(alert);
+  } else if (stream->tls && say_goodbye) {
+    stream->tls->close_notify();
+  } else if (alert != 0) {
+    // No handshake has begun: the alert goes out in the clear (RFC 8446 §6: fatal is level 2).
+    const uint8_t record[kPlainRecordBytes] = {21, 3, 3, 0, 2, 2, alert};
+    stream->emit(record, sizeof(record));
+  }
+  wheel_.arm(&stream->timer, now_ms(), kLingerMs);
+  advance_close(stream);
+}
+
+void Loop::advance_close(Stream *stream) {
+  if (!flush(stream)) {
+    destroy(stream);
+    return;
+  }
+  if (!stream->out.empty()) return;
+  if (!stream->shut) {
+    stream->shut = true;
+    if (shutdown(stream->fd.get(), SHUT_WR) != 0) {
+      destroy(stream);
+      return;
+    }
+    stream->tls.reset();  // nobody will read what still comes
+  }
+  // What still comes is thrown away, a bounded amount a turn; the timer ends a flood.
+  for (int i = 0; i < 4; i++) {
+    if (receive(stream, chunk_.get(), kChunkBytes) == 0) break;
+  }
+  if (stream->fin || stream->broken) {
+    destroy(stream);
+  } else if (stream->readable) {
+    make_ready(stream);
+  }
+}
+
+void Loop::linger_over(void *argument) {
+  auto *stream = static_cast<Stream *>(argument);
+  stream->loop->destroy(stream);
+}
+
+void Loop::destroy(Stream *stream) {
+  if (stream->dead) return;
+  stream->dead = true;
+  wheel_.disarm(&stream->timer);
+  stream->fd.reset();
+  graves_.push_back(slab_.remove(stream));
+  engine_->give_room();
+  counters_.streams.store(slab_.count(), std::memory_order_relaxed);
+}
+
+void Loop::make_ready(Stream *stream) {
+  if (stream->queued) return;
+  stream->queued = true;
+  ready_.push_back(stream->handle);
+}
+
+}  // namespace ptl

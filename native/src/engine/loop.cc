@@ -1,0 +1,217 @@
+#include "engine/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "engine/completion.h"
+#include "engine/engine.h"
+
+namespace ptl {
+
+namespace {
+
+constexpr int kEventsATurn = 256;
+constexpr uint64_t kWakeMark = ~uint64_t{0};
+
+}  // namespace
+
+Loop::Loop(Engine *engine, uint32_t index)
+    : engine_(engine),
+      index_(index),
+      origin_ns_(now_ns()),
+      now_ns_(origin_ns_),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+      slab_(index),
+      chunk_(new uint8_t[kChunkBytes]),
+      plain_(new uint8_t[SSL3_RT_MAX_PLAIN_LENGTH]) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = kWakeMark;
+  if (ok()) epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event);
+}
+
+Loop::~Loop() = default;
+
+bool Loop::post(Command command) {
+  bool was_empty;
+  {
+    std::lock_guard<std::mutex> lock(inbox_mutex_);
+    if (stopped_) return false;
+    was_empty = inbox_.empty();
+    inbox_.push_back(std::move(command));
+  }
+  if (was_empty) {
+    uint64_t one = 1;
+    ssize_t written = write(wake_.get(), &one, sizeof(one));
+    (void)written;  // EAGAIN: it is readable anyway
+  }
+  return true;
+}
+
+void Loop::stop() {
+  stopping_.store(true, std::memory_order_release);
+  uint64_t one = 1;
+  ssize_t written = write(wake_.get(), &one, sizeof(one));
+  (void)written;
+}
+
+int Loop::sleep_ms() const {
+  if (!ready_.empty() || !starts_.empty()) return 0;
+  int64_t ticks = wheel_.sleep(now_ms());
+  if (ticks < 0) return -1;
+  // One tick more than asked: a tick that has begun is not over.
+  return static_cast<int>(std::min<int64_t>(ticks + 1, 60 * 60 * 1000));
+}
+
+void Loop::run() {
+  pthread_setname_np(pthread_self(), ("polytls-" + std::to_string(index_)).c_str());
+  epoll_event events[kEventsATurn];
+  while (!stopping_.load(std::memory_order_acquire)) {
+    int n = epoll_wait(epoll_.get(), events, kEventsATurn, sleep_ms());
+    now_ns_ = now_ns();
+    for (int i = 0; i < n; i++) on_event(events[i].data.u64, events[i].events);
+    wheel_.expire(now_ms());
+    run_ready();
+    run_starts();
+    publish();
+    sweep();
+  }
+  shut_down();
+}
+
+void Loop::on_event(uint64_t data, uint32_t events) {
+  if (data == kWakeMark) {
+    take_inbox();
+    return;
+  }
+  if (data >= kListenerMark) {
+    on_acceptable(static_cast<uint8_t>(data));
+    return;
+  }
+  Stream *stream = slab_.find(data);
+  if (stream == nullptr) return;  // it ended earlier in this turn
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) stream->readable = true;
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) stream->hung_up = true;
+  if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) stream->writable = true;
+  if (stream->connecting) {
+    attempt_ready(stream, events);
+    return;
+  }
+  advance(stream);
+}
+
+// Streams that used up their quantum: each gets one more turn, and may queue itself again for the next round.
+void Loop::run_ready() {
+  for (size_t left = ready_.size(); left != 0; left--) {
+    ptl_stream handle = ready_.front();
+    ready_.pop_front();
+    Stream *stream = slab_.find(handle);
+    if (stream == nullptr) continue;
+    stream->queued = false;
+    advance(stream);
+  }
+}
+
+void Loop::run_starts() {
+  while (!starts_.empty()) {
+    std::unique_ptr<Op> op = std::move(starts_.front());
+    starts_.pop_front();
+    start(std::move(op));
+  }
+}
+
+void Loop::take_inbox() {
+  uint64_t count;
+  ssize_t got = read(wake_.get(), &count, sizeof(count));
+  (void)got;
+  std::vector<Command> commands;
+  {
+    std::lock_guard<std::mutex> lock(inbox_mutex_);
+    commands.swap(inbox_);
+  }
+  for (Command &command : commands) execute(&command);
+}
+
+void Loop::execute(Command *command) {
+  switch (command->kind) {
+    case Command::Kind::kStart:
+      start(std::move(command->op));
+      break;
+    case Command::Kind::kCancel: {
+      auto found = under_way_.find(command->tag);
+      if (found != under_way_.end()) {
+        end_early(found->second.get(), PTL_E_CANCELLED);
+        break;
+      }
+      // It may still wait for its turn behind an operation that has just ended.
+      for (auto it = starts_.begin(); it != starts_.end(); ++it) {
+        if ((*it)->tag != command->tag) continue;
+        std::unique_ptr<Op> op = std::move(*it);
+        starts_.erase(it);
+        refuse(std::move(op), PTL_E_CANCELLED, "cancelled");
+        break;
+      }
+      break;
+    }
+    case Command::Kind::kListen:
+      if (watch_listener(command->listener_id, command->listener->fd.get())) {
+        listeners_[command->listener_id] = std::move(command->listener);
+      } else {
+        counters_.impossible.fetch_add(1, std::memory_order_relaxed);
+      }
+      break;
+    case Command::Kind::kUnlisten: {
+      auto found = listeners_.find(command->listener_id);
+      if (found == listeners_.end()) break;
+      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, found->second->fd.get(), nullptr);
+      listeners_.erase(found);
+      break;
+    }
+  }
+}
+
+void Loop::publish() {
+  counters_.operations.store(under_way_.size(), std::memory_order_relaxed);
+  counters_.buffered_bytes.store(buffered_bytes, std::memory_order_relaxed);
+  engine_->completions()->push(&completions_);
+}
+
+void Loop::sweep() {
+  graves_.clear();
+  ended_.clear();
+}
+
+// The end: what is under way is told so, what is open is closed at once.
+void Loop::shut_down() {
+  std::vector<Command> commands;
+  {
+    std::lock_guard<std::mutex> lock(inbox_mutex_);
+    stopped_ = true;
+    commands.swap(inbox_);
+  }
+  for (Command &command : commands) {
+    if (command.op) refuse(std::move(command.op), PTL_E_SHUTDOWN, "the engine is stopping");
+  }
+  while (!starts_.empty()) {
+    std::unique_ptr<Op> op = std::move(starts_.front());
+    starts_.pop_front();
+    refuse(std::move(op), PTL_E_SHUTDOWN, "the engine is stopping");
+  }
+  while (!under_way_.empty()) end_early(under_way_.begin()->second.get(), PTL_E_SHUTDOWN);
+  std::vector<Stream *> open;
+  slab_.each([&](Stream *stream) { open.push_back(stream); });
+  for (Stream *stream : open) destroy(stream);
+  wheel_.disarm(&accept_pause_);
+  listeners_.clear();
+  publish();
+  sweep();
+}
+
+}  // namespace ptl

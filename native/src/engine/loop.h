@@ -1,0 +1,199 @@
+// One epoll loop and everything that lives on it. Nothing is shared with other loops but the engine's queue of
+// completions and its counters; commands come in through one locked inbox.
+#ifndef POLYTLS_SRC_ENGINE_LOOP_H
+#define POLYTLS_SRC_ENGINE_LOOP_H
+
+#include <stdint.h>
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/timer_wheel.h"
+#include "engine/operation.h"
+#include "engine/slab.h"
+#include "engine/stream.h"
+#include "hello/parse.h"
+#include "polytls/native.h"
+#include "relay/relay.h"
+
+namespace ptl {
+
+class Engine;
+
+// What one loop counts; read by other threads.
+struct Counters {
+  std::atomic<uint64_t> streams{0}, operations{0}, relays{0}, buffered_bytes{0};
+  std::atomic<uint64_t> accepted{0}, connected{0}, handshakes{0}, relayed_bytes{0};
+  std::atomic<uint64_t> accept_errors{0}, stale_handles{0}, sessions_offered{0}, impossible{0};
+};
+
+// A listening socket, shared by all loops: whoever wakes accepts.
+struct Listener {
+  Fd fd;
+  uint64_t tag;
+  uint32_t head_max;
+  uint32_t head_ms;
+};
+
+struct Command {
+  enum class Kind { kStart, kCancel, kListen, kUnlisten };
+  explicit Command(Kind what) : kind(what) {}
+
+  Kind kind;
+  std::unique_ptr<Op> op;              // kStart
+  uint64_t tag = 0;                    // kCancel
+  std::shared_ptr<Listener> listener;  // kListen
+  uint8_t listener_id = 0;             // kListen, kUnlisten
+};
+
+class Loop {
+ public:
+  // Bytes moved at a time. Memory held for a stalled reader is in proportion; 128 KiB was as fast as 256.
+  static constexpr size_t kChunkBytes = 128 << 10;
+  // What one direction may move before others get their turn.
+  static constexpr size_t kQuantumBytes = 512 << 10;
+
+  Loop(Engine *engine, uint32_t index);
+  ~Loop();
+  bool ok() const { return epoll_.ok() && wake_.ok(); }
+
+  // post hands |command| to the loop, from any thread. It returns false when the loop has stopped.
+  bool post(Command command);
+  // stop makes |run| end; |run| ends every operation and stream before it returns.
+  void stop();
+  void run();
+
+  const Counters &counters() const { return counters_; }
+
+ private:
+  friend struct Stream;
+
+  // loop.cc: the loop itself
+  void take_inbox();
+  void execute(Command *command);
+  void on_event(uint64_t data, uint32_t events);
+  void run_ready();
+  void run_starts();
+  void sweep();
+  void publish();
+  void shut_down();
+  int sleep_ms() const;
+  uint64_t now_ms() const { return (now_ns_ - origin_ns_) / 1000000u; }
+
+  // accept.cc
+  void on_acceptable(uint8_t id);
+  void pause_accepting();
+  static void resume_accepting(void *loop);
+  bool watch_listener(uint8_t id, int fd);
+
+  // io.cc: sockets
+  Stream *new_stream(Fd fd);
+  bool watch(Stream *stream);
+  // receive reads once into |scratch|. It returns the bytes read, or 0 when there are none: then |fin|,
+  // |broken| or neither of the stream says which.
+  size_t receive(Stream *stream, uint8_t *scratch, size_t size);
+  // send_now hands |bytes| to the socket as far as it takes them, and keeps the rest in |out|. It returns
+  // false when the stream broke.
+  bool send_now(Stream *stream, const uint8_t *bytes, size_t size);
+  bool flush(Stream *stream);
+  void stage(Stream *stream);
+  bool unstage();
+  void mark_broken(Stream *stream, int error);
+  void close_stream(Stream *stream, uint8_t alert, bool reset, bool say_goodbye);
+  void advance_close(Stream *stream);
+  void destroy(Stream *stream);
+  static void linger_over(void *stream);
+
+  // operations.cc
+  void start(std::unique_ptr<Op> op);
+  void start_on_stream(Op *op, Stream *stream);
+  void advance(Stream *stream);
+  Stream *find_open(ptl_stream handle);
+  Op *enlist(std::unique_ptr<Op> op);
+  ptl_completion completion_of(const Op *op, int status) const;
+  // Each of these ends |op|: nobody may touch it afterwards.
+  void complete(Op *op, ptl_completion completion);
+  void fail(Op *op, int status, const std::string &detail, int sys_errno = 0);
+  void fail_with_input(Op *op, Stream *stream, int status);
+  void fail_gone(Op *op, Stream *stream);
+  void end_early(Op *op, int status);
+  void tell(ptl_completion completion);
+  void refuse(std::unique_ptr<Op> op, int status, const char *detail);
+  void refuse_rest(std::unique_ptr<Op> op, const ptl_completion &because);
+  static void deadline_passed(void *op);
+  void try_head(Stream *stream);
+  void try_peek(Stream *stream);
+  void try_read(Stream *stream);
+  void try_write(Stream *stream);
+  bool top_up(Stream *stream);
+
+  // handshake.cc
+  void start_tls(Op *op, Stream *stream);
+  void try_handshake(Stream *stream);
+  void handshake_done(Op *op, Stream *stream);
+
+  // connect.cc
+  void start_connect(Op *op);
+  void next_attempt(Op *op);
+  void attempt_failed(Op *op, size_t address, int error);
+  void attempt_ready(Stream *stream, uint32_t events);
+  void connect_over(Op *op, Stream *winner, int status);
+  static void stagger_over(void *op);
+
+  // relay.cc
+  void start_relay(Op *op, Stream *stream);
+  void turn(Stream *stream);
+  void pump(Relay *relay, Direction *direction);
+  bool pump_plain(Relay *relay, Direction *direction, size_t *budget);
+  bool pump_tls(Relay *relay, Direction *direction, size_t *budget);
+  bool forward(Relay *relay, Direction *direction, const uint8_t *bytes, size_t size);
+  void note_moved(Relay *relay, Direction *direction, size_t size);
+  void cut_off(Relay *relay, Direction *direction);
+  void finish(Relay *relay, Direction *direction);
+  void relay_broken(Relay *relay, Stream *whose);
+  void relay_over(Relay *relay, int status, Stream *whose, const std::string &detail, int sys_errno);
+  void relay_tls_failed(Relay *relay, Stream *whose, const TlsFailure &failure);
+  void arm_idle(Relay *relay);
+  static void idle_over(void *relay);
+  void make_ready(Stream *stream);
+
+  Engine *const engine_;
+  const uint32_t index_;
+  const uint64_t origin_ns_;
+  uint64_t now_ns_;
+  Fd epoll_, wake_;
+  Counters counters_;
+  TimerWheel wheel_;
+  Slab slab_;
+  std::vector<std::unique_ptr<Stream>> graves_;  // freed at the end of a turn: somebody may be looking at them
+  std::vector<std::unique_ptr<Op>> ended_;       // likewise
+  std::deque<ptl_stream> ready_;                 // streams that gave up their turn
+  std::deque<std::unique_ptr<Op>> starts_;       // operations whose turn has come
+  std::unordered_map<uint64_t, std::unique_ptr<Op>> under_way_;
+  uint64_t last_key_ = 0;
+  std::vector<ptl_completion> completions_;
+  std::unordered_map<uint8_t, std::shared_ptr<Listener>> listeners_;
+  Timer accept_pause_;
+
+  // Scratch memory, one for all streams of the loop.
+  std::unique_ptr<uint8_t[]> chunk_;
+  std::unique_ptr<uint8_t[]> plain_;
+  std::vector<uint8_t> staged_;
+  Stream *on_stage_ = nullptr;
+  std::vector<uint8_t> hello_scratch_;
+
+  std::mutex inbox_mutex_;  // guards the two below
+  std::vector<Command> inbox_;
+  bool stopped_ = false;
+  std::atomic<bool> stopping_{false};
+};
+
+}  // namespace ptl
+
+#endif

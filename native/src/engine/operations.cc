@@ -1,0 +1,393 @@
+// The life of operations: start, advance when the socket lets them, end in one completion.
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "engine/completion.h"
+#include "engine/engine.h"
+#include "engine/loop.h"
+
+namespace ptl {
+
+namespace {
+
+constexpr uint64_t kOwnKey = uint64_t{1} << 63;  // keys of untagged operations; tags stay below
+
+enum class Scan { kFound, kMore, kMalformed };
+
+// scan_head looks for the first empty line from |*scanned| on. A head is text: a byte that can be in none ends the
+// wait at once, so that a client which speaks something else gets its answer now and not at the deadline.
+Scan scan_head(const uint8_t *bytes, size_t size, size_t *scanned, size_t *out_end) {
+  for (size_t i = *scanned; i < size; i++) {
+    uint8_t c = bytes[i];
+    if (c == '\n') {
+      size_t line = i;  // what ends before |i|: nothing but a CR since the last LF makes an empty line
+      if (line > 0 && bytes[line - 1] == '\r') line--;
+      if (line > 0 && bytes[line - 1] == '\n') {
+        *out_end = i + 1;
+        return Scan::kFound;
+      }
+    } else if ((c < 0x20 && c != '\r' && c != '\t') || c == 0x7f) {
+      return Scan::kMalformed;
+    }
+  }
+  *scanned = size;
+  return Scan::kMore;
+}
+
+}  // namespace
+
+Stream *Loop::find_open(ptl_stream handle) {
+  Stream *stream = slab_.find(handle);
+  return stream != nullptr && !stream->closing && !stream->connecting ? stream : nullptr;
+}
+
+Op *Loop::enlist(std::unique_ptr<Op> owned) {
+  Op *op = owned.get();
+  op->loop = this;
+  op->started_ns = now_ns_;
+  op->key = op->tag != 0 && under_way_.count(op->tag) == 0 ? op->tag : kOwnKey | ++last_key_;
+  op->deadline.callback = deadline_passed;
+  op->deadline.argument = op;
+  if (op->deadline_ms != 0) wheel_.arm(&op->deadline, now_ms(), op->deadline_ms);
+  under_way_[op->key] = std::move(owned);
+  return op;
+}
+
+void Loop::start(std::unique_ptr<Op> op) {
+  Stream *stream = find_open(op->stream);
+  if (stream == nullptr) {
+    counters_.stale_handles.fetch_add(1, std::memory_order_relaxed);
+    refuse(std::move(op), PTL_E_STALE, "the stream is closed");
+    return;
+  }
+  if (op->kind == PTL_OP_CLOSE) {
+    if (stream->op != nullptr) end_early(stream->op, PTL_E_CANCELLED);
+    Op *close = enlist(std::move(op));
+    // A relay that was cancelled has closed its streams already.
+    close_stream(stream, close->alert, (close->flags & PTL_FLAG_RESET) != 0, true);
+    complete(close, completion_of(close, PTL_OK));
+    return;
+  }
+  if (op->kind == PTL_OP_CONNECT) {
+    start_connect(enlist(std::move(op)));
+    return;
+  }
+  Stream *other = op->kind == PTL_OP_RELAY ? find_open(op->other) : nullptr;
+  if (op->kind == PTL_OP_RELAY && other == nullptr) {
+    counters_.stale_handles.fetch_add(1, std::memory_order_relaxed);
+    refuse(std::move(op), PTL_E_STALE, "the other stream is closed");
+    return;
+  }
+  if (stream->op != nullptr || (other != nullptr && (other->op != nullptr || other == stream))) {
+    refuse(std::move(op), PTL_E_BUSY, "the stream has an operation under way");
+    return;
+  }
+  start_on_stream(enlist(std::move(op)), stream);
+}
+
+void Loop::start_on_stream(Op *op, Stream *stream) {
+  stream->op = op;
+  switch (op->kind) {
+    case PTL_OP_WRITE:
+      if (stream->tls) {
+        stage(stream);
+        bool encrypted = stream->tls->write(op->data.data(), op->data.size());
+        bool sent = unstage();
+        if (!encrypted && sent) mark_broken(stream, EPROTO);
+      } else {
+        send_now(stream, op->data.data(), op->data.size());
+      }
+      op->data.clear();
+      op->data.shrink_to_fit();
+      break;
+    case PTL_OP_CONNECT_TLS:
+    case PTL_OP_ACCEPT_TLS:
+      start_tls(op, stream);
+      return;
+    case PTL_OP_RELAY:
+      start_relay(op, stream);
+      return;
+    default:
+      break;
+  }
+  advance(stream);
+}
+
+// advance does what |stream| can do now. It is called whenever that may have changed.
+void Loop::advance(Stream *stream) {
+  if (stream->dead) return;
+  if (stream->closing) {
+    advance_close(stream);
+    return;
+  }
+  if (!stream->out.empty()) flush(stream);
+  if (stream->op == nullptr) return;
+  switch (stream->op->kind) {
+    case PTL_OP_ACCEPT:
+    case PTL_OP_READ_HEAD:
+      return try_head(stream);
+    case PTL_OP_PEEK_HELLO:
+      return try_peek(stream);
+    case PTL_OP_READ:
+      return try_read(stream);
+    case PTL_OP_WRITE:
+      return try_write(stream);
+    case PTL_OP_CONNECT_TLS:
+    case PTL_OP_ACCEPT_TLS:
+      return try_handshake(stream);
+    case PTL_OP_RELAY:
+      return turn(stream);
+    default:
+      counters_.impossible.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+// top_up brings more bytes of the uppermost layer into |stream->in|. It returns whether any came.
+bool Loop::top_up(Stream *stream) {
+  size_t before = stream->in.size();
+  if (!stream->tls) {
+    size_t n = receive(stream, chunk_.get(), kChunkBytes);
+    if (n != 0 && !stream->in.append(chunk_.get(), n)) mark_broken(stream, ENOMEM);
+    return stream->in.size() > before;
+  }
+  while (!stream->ended && !stream->broken) {
+    TlsFailure failure;
+    int n = stream->tls->read(plain_.get(), SSL3_RT_MAX_PLAIN_LENGTH, &failure);
+    if (n > 0) {
+      if (!stream->in.append(plain_.get(), static_cast<size_t>(n))) mark_broken(stream, ENOMEM);
+    } else if (n < 0) {
+      stream->ended = true;
+    } else if (stream->in.size() > before) {
+      break;
+    } else {
+      size_t got = receive(stream, chunk_.get(), kChunkBytes);
+      if (got == 0) break;
+      stream->tls->supply(chunk_.get(), got);
+    }
+  }
+  if (!stream->tls->keep_rest()) mark_broken(stream, ENOMEM);
+  flush(stream);
+  return stream->in.size() > before;
+}
+
+void Loop::try_head(Stream *stream) {
+  Op *op = stream->op;
+  do {
+    size_t size = stream->in.size() < op->limit ? stream->in.size() : op->limit;
+    size_t end = 0;
+    switch (scan_head(stream->in.data(), size, &op->scanned, &end)) {
+      case Scan::kFound: {
+        ptl_completion completion = completion_of(op, PTL_OK);
+        attach_data(&completion, stream->in.data(), end);
+        stream->in.consume(end);
+        complete(op, completion);
+        return;
+      }
+      case Scan::kMalformed:
+        fail_with_input(op, stream, PTL_E_MALFORMED);
+        return;
+      case Scan::kMore:
+        break;
+    }
+    if (stream->in.size() >= op->limit) {
+      fail_with_input(op, stream, PTL_E_TOO_LARGE);
+      return;
+    }
+  } while (top_up(stream));
+  if (stream->broken) {
+    fail_gone(op, stream);
+  } else if (stream->fin || stream->ended) {
+    fail_with_input(op, stream, PTL_E_CLOSED);
+  }
+}
+
+void Loop::try_peek(Stream *stream) {
+  Op *op = stream->op;
+  do {
+    if (stream->in.empty()) continue;
+    HelloInfo info;
+    switch (parse_hello(stream->in.data(), stream->in.size(), &hello_scratch_, &info)) {
+      case HelloStatus::kComplete: {
+        if (info.records_len > op->limit) {
+          fail(op, PTL_E_TOO_LARGE, "the ClientHello is longer than its limit");
+          return;
+        }
+        ptl_completion completion = completion_of(op, PTL_OK);
+        completion.has_sni = info.has_sni;
+        completion.has_alpn = info.has_alpn;
+        completion.ecdsa_ok = info.ecdsa_ok;
+        completion.version = info.max_version;
+        completion.bytes_out = info.records_len;
+        completion.sni_len = static_cast<uint32_t>(info.sni_len);
+        completion.alpn_len = static_cast<uint32_t>(info.alpn_len);
+        std::vector<uint8_t> facts;
+        facts.reserve(info.sni_len + info.alpn_len);
+        if (info.has_sni) facts.insert(facts.end(), info.sni, info.sni + info.sni_len);
+        if (info.has_alpn) facts.insert(facts.end(), info.alpn, info.alpn + info.alpn_len);
+        if ((op->flags & PTL_FLAG_RAW) != 0) {
+          const uint8_t *records = stream->in.data();
+          facts.insert(facts.end(), records, records + info.records_len);
+        }
+        attach_data(&completion, facts.data(), facts.size());
+        complete(op, completion);
+        return;
+      }
+      case HelloStatus::kNotTls:
+        fail(op, PTL_E_NOT_TLS, "the client does not begin with a TLS handshake");
+        return;
+      case HelloStatus::kMalformed:
+        fail(op, PTL_E_MALFORMED, "the client's first handshake message is no well-formed ClientHello");
+        return;
+      case HelloStatus::kMore:
+        break;
+    }
+    if (stream->in.size() >= op->limit) {
+      fail(op, PTL_E_TOO_LARGE, "the ClientHello is longer than its limit");
+      return;
+    }
+  } while (top_up(stream));
+  if (stream->broken || stream->fin || stream->ended) fail_gone(op, stream);
+}
+
+void Loop::try_read(Stream *stream) {
+  Op *op = stream->op;
+  if (stream->in.empty()) top_up(stream);
+  if (stream->in.empty()) {
+    if (stream->broken || stream->fin || stream->ended) fail_gone(op, stream);
+    return;
+  }
+  size_t size = stream->in.size() < op->limit ? stream->in.size() : op->limit;
+  ptl_completion completion = completion_of(op, PTL_OK);
+  attach_data(&completion, stream->in.data(), size);
+  stream->in.consume(size);
+  complete(op, completion);
+}
+
+void Loop::try_write(Stream *stream) {
+  if (stream->broken) {
+    fail_gone(stream->op, stream);
+  } else if (stream->out.empty()) {
+    complete(stream->op, completion_of(stream->op, PTL_OK));
+  }
+}
+
+ptl_completion Loop::completion_of(const Op *op, int status) const {
+  ptl_completion completion;
+  memset(&completion, 0, sizeof(completion));
+  completion.tag = op->tag;
+  completion.kind = op->kind;
+  completion.status = status;
+  completion.stream = op->stream;
+  completion.started_ns = op->started_ns;
+  completion.ended_ns = now_ns();
+  if (op->kind == PTL_OP_ACCEPT) put_text(completion.peer, sizeof(completion.peer), op->name);
+  return completion;
+}
+
+void Loop::tell(ptl_completion completion) {
+  if (completion.tag == 0) {
+    ptl_release(&completion, 1);
+  } else {
+    completions_.push_back(completion);
+  }
+}
+
+void Loop::complete(Op *op, ptl_completion completion) {
+  auto found = under_way_.find(op->key);
+  if (found == under_way_.end()) {  // it has ended before: two completions would be a lie
+    counters_.impossible.fetch_add(1, std::memory_order_relaxed);
+    ptl_release(&completion, 1);
+    return;
+  }
+  wheel_.disarm(&op->deadline);
+  for (ptl_stream handle : {op->stream, op->other}) {
+    Stream *stream = slab_.find(handle);
+    if (stream != nullptr && stream->op == op) stream->op = nullptr;
+  }
+  std::unique_ptr<Op> linked = std::move(op->linked);
+  ended_.push_back(std::move(found->second));
+  under_way_.erase(found);
+  if (linked && completion.status == PTL_OK) {
+    starts_.push_back(std::move(linked));
+  } else if (linked) {
+    refuse_rest(std::move(linked), completion);
+  }
+  tell(completion);
+}
+
+void Loop::fail(Op *op, int status, const std::string &detail, int sys_errno) {
+  ptl_completion completion = completion_of(op, status);
+  completion.sys_errno = sys_errno;
+  attach_text(&completion, detail);
+  complete(op, completion);
+}
+
+// A head that failed hands out what came of it: the answer may depend on it.
+void Loop::fail_with_input(Op *op, Stream *stream, int status) {
+  ptl_completion completion = completion_of(op, status);
+  size_t size = stream->in.size() < op->limit ? stream->in.size() : op->limit;
+  attach_data(&completion, stream->in.data(), size);
+  complete(op, completion);
+}
+
+void Loop::fail_gone(Op *op, Stream *stream) {
+  if (!stream->broken) {
+    fail(op, PTL_E_CLOSED, "the connection was closed");
+    return;
+  }
+  int error = stream->sys_errno;
+  bool reset = error == ECONNRESET || error == EPIPE;
+  int status = reset ? PTL_E_RESET : error == ENOMEM ? PTL_E_NOMEM : PTL_E_IO;
+  fail(op, status, strerror(error), error);
+}
+
+void Loop::refuse(std::unique_ptr<Op> op, int status, const char *detail) {
+  op->started_ns = now_ns_;
+  ptl_completion completion = completion_of(op.get(), status);
+  attach_text(&completion, detail);
+  if (op->linked) refuse_rest(std::move(op->linked), completion);
+  tell(completion);
+}
+
+void Loop::refuse_rest(std::unique_ptr<Op> op, const ptl_completion &because) {
+  while (op) {
+    op->started_ns = now_ns_;
+    ptl_completion completion = completion_of(op.get(), because.status);
+    completion.sys_errno = because.sys_errno;
+    completion.alert = because.alert;
+    attach_data(&completion, because.data, because.data_len);
+    tell(completion);
+    op = std::move(op->linked);
+  }
+}
+
+// end_early ends |op| for a reason from outside: its deadline, a cancellation, the engine's stop.
+void Loop::end_early(Op *op, int status) {
+  switch (op->kind) {
+    case PTL_OP_RELAY:
+      relay_over(op->relay.get(), status, nullptr, ptl_status_name(status), 0);
+      return;
+    case PTL_OP_CONNECT:
+      connect_over(op, nullptr, status);
+      return;
+    case PTL_OP_ACCEPT:
+    case PTL_OP_READ_HEAD:
+      if (Stream *stream = slab_.find(op->stream)) {
+        fail_with_input(op, stream, status);
+        return;
+      }
+      break;
+    default:
+      break;
+  }
+  fail(op, status, ptl_status_name(status));
+}
+
+void Loop::deadline_passed(void *argument) {
+  auto *op = static_cast<Op *>(argument);
+  op->loop->end_early(op, op->kind == PTL_OP_RELAY ? PTL_E_LIFETIME : PTL_E_TIMEOUT);
+}
+
+}  // namespace ptl

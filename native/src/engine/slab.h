@@ -1,0 +1,95 @@
+// Handles to streams: an index and a generation, so that what outlived its stream names none.
+#ifndef POLYTLS_SRC_ENGINE_SLAB_H
+#define POLYTLS_SRC_ENGINE_SLAB_H
+
+#include <stdint.h>
+
+#include <memory>
+#include <vector>
+
+#include "engine/stream.h"
+
+namespace ptl {
+
+// A handle, from the highest bit: 32 bits of generation, 8 of loop, 24 of index. Generations begin with 1, so
+// that no handle is 0.
+constexpr int kIndexBits = 24;
+constexpr int kLoopBits = 8;
+constexpr uint32_t kMaxLoops = 1u << kLoopBits;
+constexpr uint32_t kMaxStreamsPerLoop = 1u << kIndexBits;
+constexpr uint32_t kLastGeneration = UINT32_MAX - 1;  // the highest marks what is no stream, in epoll's data
+constexpr uint64_t kListenerMark = uint64_t{UINT32_MAX} << 32;
+
+inline uint32_t handle_index(ptl_stream handle) {
+  return static_cast<uint32_t>(handle) & (kMaxStreamsPerLoop - 1);
+}
+inline uint32_t handle_loop(ptl_stream handle) {
+  return (static_cast<uint32_t>(handle) >> kIndexBits) & (kMaxLoops - 1);
+}
+inline uint32_t handle_generation(ptl_stream handle) { return static_cast<uint32_t>(handle >> 32); }
+
+class Slab {
+ public:
+  explicit Slab(uint32_t loop) : loop_(loop) {}
+
+  // add takes |stream| over and gives it a handle; it returns null when the loop has no more room.
+  Stream *add(std::unique_ptr<Stream> stream) {
+    uint32_t index;
+    if (!free_.empty()) {
+      index = free_.back();
+      free_.pop_back();
+    } else {
+      if (slots_.size() >= kMaxStreamsPerLoop) return nullptr;
+      index = static_cast<uint32_t>(slots_.size());
+      slots_.emplace_back();
+    }
+    Slot &slot = slots_[index];
+    slot.stream = std::move(stream);
+    slot.stream->handle =
+        static_cast<uint64_t>(slot.generation) << 32 | loop_ << kIndexBits | index;
+    count_++;
+    return slot.stream.get();
+  }
+
+  // find returns the stream of |handle|, or null when it is gone.
+  Stream *find(ptl_stream handle) const {
+    uint32_t index = handle_index(handle);
+    if (index >= slots_.size() || handle_loop(handle) != loop_) return nullptr;
+    const Slot &slot = slots_[index];
+    return slot.generation == handle_generation(handle) ? slot.stream.get() : nullptr;
+  }
+
+  // remove gives |stream| back; its handle is stale from then on.
+  std::unique_ptr<Stream> remove(Stream *stream) {
+    uint32_t index = handle_index(stream->handle);
+    Slot &slot = slots_[index];
+    slot.generation = slot.generation == kLastGeneration ? 1 : slot.generation + 1;
+    free_.push_back(index);
+    count_--;
+    return std::move(slot.stream);
+  }
+
+  uint32_t count() const { return count_; }
+
+  template <typename F>
+  void each(F visit) {
+    for (size_t i = 0; i < slots_.size(); i++) {
+      if (slots_[i].stream) visit(slots_[i].stream.get());
+    }
+  }
+
+ private:
+  struct Slot {
+    std::unique_ptr<Stream> stream;
+    uint32_t generation = 1;
+  };
+
+  const uint32_t loop_;
+  uint32_t count_ = 0;
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_;
+};
+
+}  // namespace ptl
+
+#endif

@@ -1,0 +1,55 @@
+// One connection and what is known of it. A stream belongs to one loop and is touched by its thread alone.
+#ifndef POLYTLS_SRC_ENGINE_STREAM_H
+#define POLYTLS_SRC_ENGINE_STREAM_H
+
+#include <stdint.h>
+
+#include <memory>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/fd.h"
+#include "base/timer_wheel.h"
+#include "polytls/native.h"
+#include "tls/layer.h"
+
+namespace ptl {
+
+class Loop;
+struct Op;
+
+struct Stream final : public Sink {
+  Stream(Loop *owner, Fd socket) : loop(owner), fd(std::move(socket)) {}
+
+  // emit takes what the TLS layers write: into the loop's stage while this stream is on it, else into |out|.
+  bool emit(const uint8_t *bytes, size_t size) override;
+
+  Loop *const loop;
+  ptl_stream handle = 0;
+  Fd fd;
+  std::unique_ptr<TlsLayer> tls;  // the uppermost layer; null: plain TCP
+  Buffer in;   // bytes of the uppermost layer that nobody has taken yet
+  Buffer out;  // bytes for the socket that it would not take yet
+  Op *op = nullptr;
+  Timer timer;  // how long a closing stream lingers
+  int sys_errno = 0;
+
+  // What epoll told: edge-triggered, so that each is true until the socket says EAGAIN.
+  bool readable = false;
+  bool writable = false;
+  bool hung_up = false;  // EPOLLRDHUP or EPOLLHUP was seen: read until the end
+  bool fin = false;      // recv returned 0
+  bool broken = false;   // a socket error: |sys_errno|
+  bool ended = false;    // close_notify came, or TLS failed: the uppermost layer gives no more
+
+  bool connecting = false;
+  bool closing = false;   // its handle is stale already
+  bool shut = false;      // our FIN was sent
+  bool dead = false;      // on the way to be freed
+  bool queued = false;    // waits for its next turn
+  uint32_t attempt = 0;   // connecting: which of the addresses
+};
+
+}  // namespace ptl
+
+#endif

@@ -1,0 +1,277 @@
+#include "relay/relay.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "engine/completion.h"
+#include "engine/engine.h"
+#include "engine/loop.h"
+
+namespace ptl {
+
+void Loop::start_relay(Op *op, Stream *stream) {
+  Stream *other = slab_.find(op->other);
+  op->relay = std::make_unique<Relay>();
+  Relay *relay = op->relay.get();
+  relay->op = op;
+  relay->up.from = relay->down.to = stream;
+  relay->up.to = relay->down.from = other;
+  relay->moved_ns = now_ns_;
+  relay->idle.callback = idle_over;
+  relay->idle.argument = relay;
+  stream->op = other->op = op;
+  counters_.relays.fetch_add(1, std::memory_order_relaxed);
+  arm_idle(relay);
+  turn(stream);
+  if (!relay->over) turn(other);
+}
+
+// turn does what |stream| made possible: what it has to say goes on, and what waited for it to listen.
+void Loop::turn(Stream *stream) {
+  Relay *relay = stream->op->relay.get();
+  if (stream->broken) {
+    relay_broken(relay, stream);
+    return;
+  }
+  pump(relay, &relay->reaching(stream));
+  if (!relay->over) pump(relay, &relay->leaving(stream));
+}
+
+void Loop::pump(Relay *relay, Direction *direction) {
+  size_t budget = kQuantumBytes;
+  while (!direction->ended) {
+    if (!direction->to->out.empty()) return;  // back-pressure: its socket will tell when it is writable
+    if (budget == 0) {
+      make_ready(direction->from);
+      return;
+    }
+    bool more = direction->from->tls ? pump_tls(relay, direction, &budget)
+                                     : pump_plain(relay, direction, &budget);
+    if (relay->over) return;
+    if (!more) break;
+  }
+  if (direction->ended && !direction->done) finish(relay, direction);
+}
+
+// pump_plain moves one chunk. It returns whether there may be more at once.
+bool Loop::pump_plain(Relay *relay, Direction *direction, size_t *budget) {
+  Stream *from = direction->from;
+  if (!from->in.empty()) {  // what had been read before the relay began
+    Buffer held;
+    held.swap(from->in);
+    return forward(relay, direction, held.data(), held.size());
+  }
+  size_t n = receive(from, chunk_.get(), kChunkBytes);
+  if (n == 0) {
+    if (from->broken) {
+      relay_broken(relay, from);
+    } else if (from->fin) {
+      direction->ended = true;
+    }
+    return false;
+  }
+  *budget -= std::min(*budget, n);
+  return forward(relay, direction, chunk_.get(), n);
+}
+
+// pump_tls decrypts one chunk of ciphertext, all of it, and sends what became of it. Records are gathered: many small
+// ones come out as few full ones, within one turn and therefore without delay.
+bool Loop::pump_tls(Relay *relay, Direction *direction, size_t *budget) {
+  Stream *from = direction->from;
+  Stream *to = direction->to;
+  if (!from->in.empty()) {
+    Buffer held;
+    held.swap(from->in);
+    return forward(relay, direction, held.data(), held.size());
+  }
+  // The layer may hold records of its own before the first chunk; so it is asked before the socket is.
+  size_t supplied = 0;
+  bool asked = false;
+  TlsFailure failure;
+  int last = 0;
+  size_t plain_len = 0;
+  bool written = true;
+  stage(to);
+  for (;;) {
+    last = from->ended ? -1
+                       : from->tls->read(plain_.get() + plain_len, SSL3_RT_MAX_PLAIN_LENGTH - plain_len,
+                                         &failure);
+    if (last > 0) {
+      plain_len += static_cast<size_t>(last);
+      note_moved(relay, direction, static_cast<size_t>(last));
+      if (plain_len < SSL3_RT_MAX_PLAIN_LENGTH) continue;
+    }
+    if (plain_len != 0) {
+      written = to->tls ? to->tls->write(plain_.get(), plain_len) : to->emit(plain_.get(), plain_len);
+      plain_len = 0;
+    }
+    if (last > 0 && written) continue;
+    if (last < 0 || !written || asked) break;
+    asked = true;
+    supplied = receive(from, chunk_.get(), kChunkBytes);
+    if (supplied == 0) break;
+    from->tls->supply(chunk_.get(), supplied);
+  }
+  bool sent = unstage();
+  bool kept = from->tls->keep_rest();
+  flush(from);  // answers of the layer itself, such as to a KeyUpdate
+  if (!sent) {
+    relay_broken(relay, to);
+  } else if (!written || !kept) {
+    relay_over(relay, PTL_E_TLS, written ? from : to, "a record could not be written", 0);
+  } else if (last == -1) {
+    from->ended = true;
+    direction->ended = true;
+  } else if (last == -2) {
+    if (failure.status == PTL_E_CLOSED) {
+      cut_off(relay, direction);
+    } else {
+      relay_tls_failed(relay, from, failure);
+    }
+  } else if (from->broken) {
+    relay_broken(relay, from);
+  } else if (from->fin && supplied == 0) {
+    cut_off(relay, direction);
+  }
+  *budget -= std::min(*budget, supplied);
+  return supplied != 0 && !relay->over;
+}
+
+// cut_off ends |direction| without close_notify. Many servers answer a client's goodbye with a bare FIN; that is
+// nothing to report, for by then nobody was waiting.
+void Loop::cut_off(Relay *relay, Direction *direction) {
+  const Direction &other = direction == &relay->up ? relay->down : relay->up;
+  relay->truncated = relay->truncated || !other.ended;
+  direction->ended = direction->truncated = true;
+}
+
+// forward sends |bytes| of |direction| on, encrypted where the other side wants that.
+bool Loop::forward(Relay *relay, Direction *direction, const uint8_t *bytes, size_t size) {
+  Stream *to = direction->to;
+  note_moved(relay, direction, size);
+  bool sent;
+  bool encrypted = true;
+  if (to->tls) {
+    stage(to);
+    encrypted = to->tls->write(bytes, size);
+    sent = unstage();
+  } else {
+    sent = send_now(to, bytes, size);
+  }
+  if (!sent) {
+    relay_broken(relay, to);
+    return false;
+  }
+  if (!encrypted) {
+    relay_over(relay, PTL_E_TLS, to, "a record could not be written", 0);
+    return false;
+  }
+  return true;
+}
+
+void Loop::note_moved(Relay *relay, Direction *direction, size_t size) {
+  if (direction == &relay->down && relay->first_byte_ns == 0) relay->first_byte_ns = now_ns();
+  direction->bytes += size;
+  relay->moved_ns = now_ns_;
+  counters_.relayed_bytes.fetch_add(size, std::memory_order_relaxed);
+}
+
+// finish hands the end of |direction| on, once everything before it is sent.
+void Loop::finish(Relay *relay, Direction *direction) {
+  Stream *to = direction->to;
+  if (to->tls && !direction->truncated) to->tls->close_notify();
+  if (!flush(to)) {
+    relay_broken(relay, to);
+    return;
+  }
+  if (!to->out.empty()) return;
+  if (shutdown(to->fd.get(), SHUT_WR) != 0 && errno != ENOTCONN) {
+    mark_broken(to, errno);
+    relay_broken(relay, to);
+    return;
+  }
+  to->shut = true;
+  direction->done = true;
+  if (relay->up.done && relay->down.done) {
+    relay_over(relay, PTL_OK, nullptr, "", 0);
+  } else {
+    arm_idle(relay);
+  }
+}
+
+void Loop::relay_broken(Relay *relay, Stream *whose) {
+  int error = whose->sys_errno;
+  // Once both have said all they had to say, how the sockets go away matters to nobody.
+  if (relay->up.ended && relay->down.ended && whose->out.empty()) {
+    bool both_told = relay->leaving(whose).done || relay->reaching(whose).done;
+    if (both_told && (error == ECONNRESET || error == EPIPE || error == ENOTCONN)) {
+      relay_over(relay, PTL_OK, nullptr, "", 0);
+      return;
+    }
+  }
+  bool reset = error == ECONNRESET || error == EPIPE;
+  relay_over(relay, reset ? PTL_E_RESET : PTL_E_IO, whose, strerror(error), error);
+}
+
+void Loop::relay_tls_failed(Relay *relay, Stream *whose, const TlsFailure &failure) {
+  relay_over(relay, failure.status, whose, failure.detail, 0);
+}
+
+void Loop::relay_over(Relay *relay, int status, Stream *whose, const std::string &detail,
+                      int sys_errno) {
+  if (relay->over) return;
+  relay->over = true;
+  wheel_.disarm(&relay->idle);
+  counters_.relays.fetch_sub(1, std::memory_order_relaxed);
+  Stream *stream = relay->up.from;
+  Stream *other = relay->up.to;
+  ptl_completion completion = completion_of(relay->op, status);
+  completion.side = whose == other ? PTL_SIDE_OTHER : PTL_SIDE_STREAM;
+  completion.sys_errno = sys_errno;
+  completion.bytes_out = relay->up.bytes;
+  completion.bytes_in = relay->down.bytes;
+  completion.first_byte_ns = relay->first_byte_ns;
+  completion.truncated = relay->truncated;
+  attach_text(&completion, detail);
+  complete(relay->op, completion);
+  if (status == PTL_OK) {
+    destroy(stream);
+    destroy(other);
+    return;
+  }
+  // Who is still there is told that the end is not the end of the data, unless it was we who ended it.
+  bool ours = status != PTL_E_RESET && status != PTL_E_IO && status != PTL_E_TLS &&
+              status != PTL_E_ALERT;
+  close_stream(stream, 0, false, ours);
+  close_stream(other, 0, false, ours);
+}
+
+void Loop::arm_idle(Relay *relay) {
+  bool half = relay->up.done != relay->down.done;
+  uint32_t limit = half ? relay->op->half_idle_ms : relay->op->idle_ms;
+  if (limit == 0) {
+    wheel_.disarm(&relay->idle);
+    return;
+  }
+  uint64_t quiet_ms = (now_ns_ - std::min(relay->moved_ns, now_ns_)) / 1000000u;
+  wheel_.arm(&relay->idle, now_ms(), quiet_ms < limit ? limit - quiet_ms : 1);
+}
+
+// The timer is not moved with every byte: when it fires, it looks how long it really has been.
+void Loop::idle_over(void *argument) {
+  auto *relay = static_cast<Relay *>(argument);
+  Loop *loop = relay->op->loop;
+  bool half = relay->up.done != relay->down.done;
+  uint64_t limit_ns = uint64_t{half ? relay->op->half_idle_ms : relay->op->idle_ms} * 1000000u;
+  if (loop->now_ns_ - std::min(relay->moved_ns, loop->now_ns_) < limit_ns) {
+    loop->arm_idle(relay);
+    return;
+  }
+  loop->relay_over(relay, PTL_E_IDLE, nullptr, "no byte moved for the idle time", 0);
+}
+
+}  // namespace ptl

@@ -1,0 +1,46 @@
+// Two directions between two streams, until both have ended.
+//
+// A direction reads a chunk, turns it into what the other side wants and sends it in one go. It reads nothing while
+// the other side's socket has bytes of ours waiting: that is the back-pressure, and the bound of what a stalled
+// reader can make us hold, which is one chunk (kChunkBytes and the records around it) each way. After a quantum it
+// gives its turn to other streams. The end of one direction is handed on as it came: close_notify and FIN as such,
+// a FIN without close_notify as just that, so that a truncation stays visible as one.
+#ifndef POLYTLS_SRC_RELAY_RELAY_H
+#define POLYTLS_SRC_RELAY_RELAY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/timer_wheel.h"
+
+namespace ptl {
+
+struct Op;
+struct Stream;
+
+struct Direction {
+  Stream *from = nullptr;
+  Stream *to = nullptr;
+  uint64_t bytes = 0;
+  bool ended = false;      // |from| has no more to say
+  bool truncated = false;  // it ended without close_notify
+  bool done = false;       // and |to| has been told
+};
+
+struct Relay {
+  Op *op = nullptr;
+  Direction up;    // from the operation's |stream| to its |other|
+  Direction down;  // back
+  uint64_t moved_ns = 0;       // when a byte last moved
+  uint64_t first_byte_ns = 0;  // when |other| first gave one
+  bool truncated = false;      // a side stopped without close_notify while the other had more to say
+  bool over = false;
+  Timer idle;
+
+  Direction &leaving(const Stream *stream) { return up.from == stream ? up : down; }
+  Direction &reaching(const Stream *stream) { return up.to == stream ? up : down; }
+};
+
+}  // namespace ptl
+
+#endif

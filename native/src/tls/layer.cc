@@ -1,0 +1,312 @@
+#include "tls/layer.h"
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "tls/callbacks.h"
+
+namespace ptl {
+
+namespace {
+
+// The scale of alerts in the library's error reasons (SSL_AD_REASON_OFFSET).
+constexpr int kAlertReasons = SSL_AD_REASON_OFFSET;
+
+constexpr uint8_t kRecordAlert = 21;
+constexpr uint8_t kRecordHandshake = 22;
+constexpr uint8_t kRecordApplicationData = 23;
+constexpr size_t kRecordHeader = 5;
+
+int status_of_reason(int reason, bool saw_record) {
+  switch (reason) {
+    case SSL_R_CERTIFICATE_VERIFY_FAILED:
+      return PTL_E_VERIFY;
+    case SSL_R_HTTP_REQUEST:
+    case SSL_R_HTTPS_PROXY_REQUEST:
+      return PTL_E_NOT_TLS;
+    case SSL_R_WRONG_VERSION_NUMBER:
+      return saw_record ? PTL_E_TLS_VERSION : PTL_E_NOT_TLS;
+    case SSL_R_UNEXPECTED_RECORD:
+    case SSL_R_ENCRYPTED_LENGTH_TOO_LONG:
+      return saw_record ? PTL_E_TLS : PTL_E_NOT_TLS;
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_INAPPROPRIATE_FALLBACK:
+      return PTL_E_TLS_VERSION;
+    case SSL_R_NO_SHARED_CIPHER:
+    case SSL_R_NO_SHARED_GROUP:
+    case SSL_R_NO_COMMON_SIGNATURE_ALGORITHMS:
+      return PTL_E_TLS_SHARED;
+    case SSL_R_NO_APPLICATION_PROTOCOL:
+      return PTL_E_ALPN;
+    case SSL_R_KEY_USAGE_BIT_INCORRECT:
+      return PTL_E_KEY_USAGE;
+    default:
+      return PTL_E_TLS;
+  }
+}
+
+}  // namespace
+
+const BIO_METHOD *LayerCallbacks::bio_method() {
+  static BIO_METHOD *method = [] {
+    BIO_METHOD *made = BIO_meth_new(0, "polytls layer");
+    BIO_meth_set_read(made, bio_read);
+    BIO_meth_set_write(made, bio_write);
+    BIO_meth_set_ctrl(made, bio_ctrl);
+    return made;
+  }();
+  return method;
+}
+
+int LayerCallbacks::bio_read(BIO *bio, char *out, int size) {
+  BIO_clear_retry_flags(bio);
+  auto *layer = static_cast<TlsLayer *>(BIO_get_data(bio));
+  int n = layer->read_below(reinterpret_cast<uint8_t *>(out), static_cast<size_t>(size));
+  if (n > 0) return n;
+  BIO_set_retry_read(bio);
+  return -1;
+}
+
+int LayerCallbacks::bio_write(BIO *bio, const char *in, int size) {
+  BIO_clear_retry_flags(bio);
+  auto *layer = static_cast<TlsLayer *>(BIO_get_data(bio));
+  const auto *bytes = reinterpret_cast<const uint8_t *>(in);
+  return layer->write_below(bytes, static_cast<size_t>(size)) ? size : -1;
+}
+
+long LayerCallbacks::bio_ctrl(BIO *, int command, long, void *) { return command == BIO_CTRL_FLUSH; }
+
+ssl_verify_result_t LayerCallbacks::verify(SSL *ssl, uint8_t *out_alert) {
+  TlsLayer *self = layer(ssl);
+  self->extra_->verdict = self->client_context_->verify(ssl, self->extra_->name);
+  if (self->extra_->verdict.ok) return ssl_verify_ok;
+  *out_alert = static_cast<uint8_t>(SSL_alert_from_verify_result(self->extra_->verdict.error));
+  return ssl_verify_invalid;
+}
+
+int LayerCallbacks::select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_t *in,
+                                unsigned in_len, void *) {
+  const std::string &wanted = layer(ssl)->extra_->protocol;
+  if (wanted.empty()) return SSL_TLSEXT_ERR_NOACK;
+  for (unsigned i = 0; i < in_len; i += 1u + in[i]) {
+    if (in[i] == wanted.size() && memcmp(in + i + 1, wanted.data(), wanted.size()) == 0) {
+      *out = in + i + 1;
+      *out_len = in[i];
+      return SSL_TLSEXT_ERR_OK;
+    }
+  }
+  return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+int LayerCallbacks::new_session(SSL *ssl, SSL_SESSION *session) {
+  TlsLayer *self = layer(ssl);
+  if (!self->extra_ || self->extra_->session_key.empty()) return 0;
+  self->client_context_->sessions()->put(self->extra_->session_key,
+                                         bssl::UniquePtr<SSL_SESSION>(session));
+  return 1;  // the session is ours
+}
+
+void LayerCallbacks::info(const SSL *ssl, int type, int value) {
+  if (type == SSL_CB_WRITE_ALERT) layer(ssl)->sent_alert_ = static_cast<uint8_t>(value & 0xff);
+}
+
+TlsLayer::~TlsLayer() = default;
+
+std::unique_ptr<TlsLayer> TlsLayer::client(Ref<ptl_client_context> context, const std::string &name,
+                                           uint16_t port, const std::vector<uint8_t> &alpn,
+                                           Sink *sink, std::unique_ptr<TlsLayer> *below) {
+  bssl::UniquePtr<SSL> ssl = context->new_ssl(name, alpn);
+  std::unique_ptr<TlsLayer> layer(new TlsLayer(sink));
+  layer->extra_ = std::make_unique<Extra>();
+  layer->extra_->name = name;
+  if (ssl && context->resumes()) {
+    layer->extra_->session_key = name + ":" + std::to_string(port);
+    bssl::UniquePtr<SSL_SESSION> session = context->sessions()->take(layer->extra_->session_key);
+    if (session) layer->offered_session_ = SSL_set_session(ssl.get(), session.get()) == 1;
+  }
+  layer->client_context_ = std::move(context);
+  return layer->attach(std::move(ssl), below) ? std::move(layer) : nullptr;
+}
+
+std::unique_ptr<TlsLayer> TlsLayer::server(Ref<ptl_server_context> context,
+                                           Ref<ptl_credential> credential, std::string protocol,
+                                           Sink *sink, std::unique_ptr<TlsLayer> *below) {
+  bssl::UniquePtr<SSL> ssl = context->new_ssl(credential->get());
+  std::unique_ptr<TlsLayer> layer(new TlsLayer(sink));
+  layer->extra_ = std::make_unique<Extra>();
+  layer->extra_->protocol = std::move(protocol);
+  layer->server_context_ = std::move(context);
+  return layer->attach(std::move(ssl), below) ? std::move(layer) : nullptr;
+}
+
+bool TlsLayer::attach(bssl::UniquePtr<SSL> ssl, std::unique_ptr<TlsLayer> *below) {
+  below_ = std::move(*below);
+  BIO *bio = ssl ? BIO_new(LayerCallbacks::bio_method()) : nullptr;
+  if (bio == nullptr) {
+    ERR_clear_error();
+    return false;
+  }
+  BIO_set_data(bio, this);
+  BIO_set_init(bio, 1);
+  SSL_set_bio(ssl.get(), bio, bio);
+  ssl_ = std::move(ssl);
+  return true;
+}
+
+TlsLayer *TlsLayer::lowest() { return below_ ? below_->lowest() : this; }
+
+void TlsLayer::supply(const uint8_t *bytes, size_t size) {
+  TlsLayer *layer = lowest();
+  layer->chunk_ = bytes;
+  layer->chunk_len_ = size;
+}
+
+bool TlsLayer::keep_rest() {
+  TlsLayer *layer = lowest();
+  bool kept = layer->received_.append(layer->chunk_, layer->chunk_len_);
+  layer->chunk_len_ = 0;
+  return kept;
+}
+
+bool TlsLayer::has_received() const {
+  return !received_.empty() || (below_ && below_->has_received());
+}
+
+void TlsLayer::note_first(const uint8_t *bytes) {
+  if (saw_byte_) return;
+  saw_byte_ = true;
+  saw_record_ = bytes[0] == kRecordAlert || bytes[0] == kRecordHandshake;
+}
+
+// A server has shown its certificate once it wrote an encrypted record (TLS 1.3) or, in TLS 1.2, any handshake
+// record: everything before Certificate goes out in the same flight.
+void TlsLayer::note_flight(const uint8_t *bytes, size_t size) {
+  const bool tls13 = SSL_version(ssl_.get()) >= TLS1_3_VERSION;
+  const uint8_t tells = tls13 ? kRecordApplicationData : kRecordHandshake;
+  while (size >= kRecordHeader) {
+    if (bytes[0] == tells) flight_sent_ = true;
+    size_t step = kRecordHeader + (static_cast<size_t>(bytes[3]) << 8 | bytes[4]);
+    if (step > size) return;
+    bytes += step;
+    size -= step;
+  }
+}
+
+int TlsLayer::read_below(uint8_t *out, size_t size) {
+  if (!received_.empty()) {
+    size_t n = std::min(size, received_.size());
+    memcpy(out, received_.data(), n);
+    received_.consume(n);
+    note_first(out);
+    return static_cast<int>(n);
+  }
+  if (below_) {
+    TlsFailure failure;
+    int n = below_->read(out, size, &failure);
+    if (n < 0) below_closed_ = true;
+    if (n == -2) trouble_below_ = true;
+    if (n > 0) note_first(out);
+    return n;
+  }
+  size_t n = std::min(size, chunk_len_);
+  if (n == 0) return 0;
+  memcpy(out, chunk_, n);
+  chunk_ += n;
+  chunk_len_ -= n;
+  note_first(out);
+  return static_cast<int>(n);
+}
+
+bool TlsLayer::write_below(const uint8_t *bytes, size_t size) {
+  if (!handshaken_ && !flight_sent_) note_flight(bytes, size);
+  if (below_) return below_->write(bytes, size);
+  return sink_->emit(bytes, size);
+}
+
+TlsLayer::Step TlsLayer::handshake(TlsFailure *out_failure) {
+  ERR_clear_error();
+  int result = SSL_do_handshake(ssl_.get());
+  if (result == 1) {
+    handshaken_ = true;
+    if (extra_->session_key.empty()) extra_.reset();
+    return Step::kDone;
+  }
+  int error = SSL_get_error(ssl_.get(), result);
+  if (error == SSL_ERROR_WANT_READ && !below_closed_) return Step::kWant;
+  if (error == SSL_ERROR_WANT_READ) {
+    out_failure->status = trouble_below_ ? PTL_E_TLS : PTL_E_CLOSED;
+    out_failure->detail = "the connection below ended during the handshake";
+    return Step::kFailed;
+  }
+  explain(out_failure);
+  return Step::kFailed;
+}
+
+void TlsLayer::explain(TlsFailure *out) {
+  uint32_t error = ERR_peek_error();
+  int reason = ERR_GET_LIB(error) == ERR_LIB_SSL ? ERR_GET_REASON(error) : 0;
+  const char *text = ERR_reason_error_string(error);
+  if (reason >= kAlertReasons) {
+    out->status = PTL_E_ALERT;
+    out->alert = reason - kAlertReasons;
+    out->detail = SSL_alert_desc_string_long(out->alert);
+  } else {
+    out->status = status_of_reason(reason, saw_record_);
+    out->alert = sent_alert_;
+    out->detail = text != nullptr ? text : "TLS failed";
+    if (out->status == PTL_E_VERIFY && extra_) {
+      out->verify_error = extra_->verdict.error;
+      out->detail = extra_->verdict.detail;
+    }
+  }
+  ERR_clear_error();
+}
+
+int TlsLayer::read(uint8_t *out, size_t size, TlsFailure *out_failure) {
+  int n = SSL_read(ssl_.get(), out, static_cast<int>(size));
+  if (n > 0) return n;
+  switch (SSL_get_error(ssl_.get(), n)) {
+    case SSL_ERROR_WANT_READ:
+      if (!below_closed_) return 0;
+      out_failure->detail = "the connection below ended without close_notify";
+      out_failure->status = PTL_E_CLOSED;
+      return -2;
+    case SSL_ERROR_ZERO_RETURN:
+      return -1;
+    default:
+      explain(out_failure);
+      return -2;
+  }
+}
+
+bool TlsLayer::write(const uint8_t *bytes, size_t size) {
+  while (size != 0) {
+    int n = SSL_write(ssl_.get(), bytes, static_cast<int>(std::min<size_t>(size, 1 << 20)));
+    if (n <= 0) {
+      ERR_clear_error();
+      return false;
+    }
+    bytes += n;
+    size -= static_cast<size_t>(n);
+  }
+  return true;
+}
+
+void TlsLayer::close_notify() {
+  if (!handshaken_ || said_goodbye_) return;
+  said_goodbye_ = true;
+  SSL_shutdown(ssl_.get());
+  ERR_clear_error();
+}
+
+void TlsLayer::fatal_alert(uint8_t alert) {
+  said_goodbye_ = true;
+  sent_alert_ = alert;
+  SSL_send_fatal_alert(ssl_.get(), alert);
+  ERR_clear_error();
+}
+
+}  // namespace ptl

@@ -1,0 +1,163 @@
+#include "tls/trust.h"
+
+#include <arpa/inet.h>
+#include <openssl/err.h>
+#include <openssl/sha.h>
+#include <openssl/x509.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+
+using ptl::Verdict;
+
+namespace {
+
+bool is_ip(const std::string &name) {
+  uint8_t ip[16];
+  return inet_pton(AF_INET, name.c_str(), ip) == 1 || inet_pton(AF_INET6, name.c_str(), ip) == 1;
+}
+
+std::string name_text(const X509_NAME *name) {
+  char text[256];
+  if (X509_NAME_oneline(name, text, sizeof(text)) == nullptr) return "?";
+  return text;
+}
+
+bssl::UniquePtr<X509> parse(const CRYPTO_BUFFER *buffer) {
+  return bssl::UniquePtr<X509>(X509_parse_from_buffer(const_cast<CRYPTO_BUFFER *>(buffer)));
+}
+
+Verdict refused(int error, std::string detail) { return {false, error, std::move(detail)}; }
+
+}  // namespace
+
+ptl_trust::ptl_trust(uint32_t cache_ms, uint32_t cache_max)
+    : cache_ns_(uint64_t{cache_ms} * 1000000u), cache_max_(cache_max), store_(X509_STORE_new()) {
+  // A certificate given as trusted is an anchor, whether or not it signed itself: a lab may trust an
+  // intermediate or a server's own certificate, as curl lets it.
+  if (store_) X509_STORE_set_flags(store_.get(), X509_V_FLAG_PARTIAL_CHAIN);
+}
+
+ptl_trust::~ptl_trust() = default;
+
+ptl_trust *ptl_trust::make(uint32_t cache_ms, uint32_t cache_max) {
+  auto *trust = new ptl_trust(cache_ms, cache_max);
+  if (trust->store_) return trust;
+  trust->release();
+  return nullptr;
+}
+
+bool ptl_trust::add_root(const uint8_t *der, size_t der_len) {
+  const uint8_t *in = der;
+  bssl::UniquePtr<X509> root(d2i_X509(nullptr, &in, static_cast<long>(der_len)));
+  return root && in == der + der_len && X509_STORE_add_cert(store_.get(), root.get()) == 1;
+}
+
+size_t ptl_trust::KeyHash::operator()(const Key &key) const {
+  size_t hash;  // a key is a SHA-256: any part of it is a hash
+  memcpy(&hash, key.data(), sizeof(hash));
+  return hash;
+}
+
+Verdict ptl_trust::verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::string &name) {
+  if (chain == nullptr || sk_CRYPTO_BUFFER_num(chain) == 0) {
+    return refused(X509_V_ERR_UNSPECIFIED, "upstream sent no certificate");
+  }
+  if (cache_max_ == 0 || cache_ns_ == 0) return verify_now(chain, name);
+  Key key;
+  SHA256_CTX sha;
+  SHA256_Init(&sha);
+  uint64_t name_len = name.size();
+  SHA256_Update(&sha, &name_len, sizeof(name_len));
+  SHA256_Update(&sha, name.data(), name.size());
+  for (size_t i = 0; i < sk_CRYPTO_BUFFER_num(chain); i++) {
+    const CRYPTO_BUFFER *certificate = sk_CRYPTO_BUFFER_value(chain, i);
+    uint64_t length = CRYPTO_BUFFER_len(certificate);
+    SHA256_Update(&sha, &length, sizeof(length));
+    SHA256_Update(&sha, CRYPTO_BUFFER_data(certificate), CRYPTO_BUFFER_len(certificate));
+  }
+  SHA256_Final(key.data(), &sha);
+  if (remembered(key)) {
+    cache_hits_.fetch_add(1, std::memory_order_relaxed);
+    return {true, 0, ""};
+  }
+  Verdict verdict = verify_now(chain, name);
+  if (verdict.ok) remember(key);
+  return verdict;
+}
+
+bool ptl_trust::remembered(const Key &key) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  auto found = cache_.find(key);
+  if (found == cache_.end()) return false;
+  if (ptl::now_ns() < found->second.until_ns) return true;
+  order_.erase(found->second.order);
+  cache_.erase(found);
+  return false;
+}
+
+void ptl_trust::remember(const Key &key) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (cache_.count(key) != 0) return;
+  while (cache_.size() >= cache_max_) {
+    cache_.erase(order_.front());
+    order_.pop_front();
+  }
+  order_.push_back(key);
+  cache_[key] = {ptl::now_ns() + cache_ns_, std::prev(order_.end())};
+}
+
+Verdict ptl_trust::verify_now(const STACK_OF(CRYPTO_BUFFER) *chain, const std::string &name) {
+  bssl::UniquePtr<X509> leaf = parse(sk_CRYPTO_BUFFER_value(chain, 0));
+  if (!leaf) return refused(X509_V_ERR_UNSPECIFIED, "upstream's certificate cannot be parsed");
+  bssl::UniquePtr<STACK_OF(X509)> others(sk_X509_new_null());
+  for (size_t i = 1; others && i < sk_CRYPTO_BUFFER_num(chain); i++) {
+    // What does not parse cannot be part of the path; whether one exists without it, verification says.
+    bssl::UniquePtr<X509> other = parse(sk_CRYPTO_BUFFER_value(chain, i));
+    if (other) bssl::PushToStack(others.get(), std::move(other));
+  }
+  bssl::UniquePtr<X509_STORE_CTX> context(X509_STORE_CTX_new());
+  if (!others || !context ||
+      !X509_STORE_CTX_init(context.get(), store_.get(), leaf.get(), others.get()) ||
+      !X509_STORE_CTX_set_default(context.get(), "ssl_server")) {
+    return refused(X509_V_ERR_OUT_OF_MEM, "out of memory");
+  }
+  if (!name.empty()) {
+    X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(context.get());
+    bool set = is_ip(name) ? X509_VERIFY_PARAM_set1_ip_asc(param, name.c_str()) == 1
+                           : X509_VERIFY_PARAM_set1_host(param, name.data(), name.size()) == 1;
+    if (!set) return refused(X509_V_ERR_HOSTNAME_MISMATCH, "the host name cannot be compared");
+  }
+  if (X509_verify_cert(context.get()) == 1) return {true, 0, ""};
+
+  int error = X509_STORE_CTX_get_error(context.get());
+  const X509 *current = X509_STORE_CTX_get_current_cert(context.get());
+  if (current == nullptr) current = leaf.get();
+  std::string detail = X509_verify_cert_error_string(error);
+  detail += " (depth " + std::to_string(X509_STORE_CTX_get_error_depth(context.get())) + ", subject " +
+            name_text(X509_get_subject_name(current)) + ", issuer " +
+            name_text(X509_get_issuer_name(current)) + ")";
+  return refused(error, std::move(detail));
+}
+
+ptl_trust *ptl_trust_new(const uint8_t *const *der, const size_t *der_lens, size_t num_der,
+                         uint32_t cache_ms, uint32_t cache_max, size_t *out_num_added, char *err,
+                         size_t err_len) {
+  ptl_trust *trust = ptl_trust::make(cache_ms, cache_max);
+  if (trust == nullptr) {
+    ptl::put_text(err, err_len, "out of memory");
+    return nullptr;
+  }
+  size_t added = 0;
+  for (size_t i = 0; i < num_der; i++) {
+    if (trust->add_root(der[i], der_lens[i])) added++;
+  }
+  ERR_clear_error();
+  *out_num_added = added;
+  return trust;
+}
+
+void ptl_trust_free(ptl_trust *trust) {
+  if (trust != nullptr) trust->release();
+}

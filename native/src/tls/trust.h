@@ -1,0 +1,71 @@
+// Trusted roots, and the memory of chains that verified.
+//
+// X.509 objects of a chain exist only while it is verified. A chain that verified for a name is remembered
+// for a short, bounded time by its hash: verification is the dearest part of a handshake that repeats.
+#ifndef POLYTLS_SRC_TLS_TRUST_H
+#define POLYTLS_SRC_TLS_TRUST_H
+
+#include <openssl/base.h>
+#include <openssl/pool.h>
+#include <stdint.h>
+
+#include <array>
+#include <atomic>
+#include <list>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "base/ref.h"
+#include "polytls/native.h"
+
+namespace ptl {
+
+struct Verdict {
+  bool ok = false;
+  int error = 0;       // X509_V_ERR_*
+  std::string detail;  // which certificate, and why
+};
+
+}  // namespace ptl
+
+struct ptl_trust : public ptl::RefCounted<ptl_trust> {
+ public:
+  // make returns a trust without roots, or null when memory is short.
+  static ptl_trust *make(uint32_t cache_ms, uint32_t cache_max);
+  ~ptl_trust();
+
+  // add_root returns whether |der| is a certificate, which is trusted from then on.
+  bool add_root(const uint8_t *der, size_t der_len);
+
+  // verify checks that |chain| (leaf first) leads to a root and, unless |name| is empty, that the leaf is for
+  // |name|, a DNS name or an IP address.
+  ptl::Verdict verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::string &name);
+
+  uint64_t cache_hits() const { return cache_hits_.load(std::memory_order_relaxed); }
+
+ private:
+  using Key = std::array<uint8_t, 32>;
+  struct KeyHash {
+    size_t operator()(const Key &key) const;
+  };
+  struct Entry {
+    uint64_t until_ns;
+    std::list<Key>::iterator order;
+  };
+
+  ptl_trust(uint32_t cache_ms, uint32_t cache_max);
+  ptl::Verdict verify_now(const STACK_OF(CRYPTO_BUFFER) *chain, const std::string &name);
+  bool remembered(const Key &key);
+  void remember(const Key &key);
+
+  const uint64_t cache_ns_;
+  const uint32_t cache_max_;
+  bssl::UniquePtr<X509_STORE> store_;
+  std::atomic<uint64_t> cache_hits_{0};
+  std::mutex mutex_;  // guards the two below
+  std::list<Key> order_;  // oldest first
+  std::unordered_map<Key, Entry, KeyHash> cache_;
+};
+
+#endif

@@ -1,0 +1,317 @@
+"""The composition root: settings become objects, objects become a running proxy. No decision is made here.
+
+Everything is passed in where it is needed; nothing is global. What a mode does not need is neither made
+nor imported: passthrough knows no certificate authority, no trust store and no TLS context.
+
+`App` is a proxy inside a running event loop (tests have several). `run` is the whole program: event loop,
+log, signals. The first SIGINT or SIGTERM drains, the second ends at once. uvloop is not used: the event loop
+only wakes up for completions, and the standard one does that as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from polytls.engine import Engine
+from polytls.errors import PolytlsError
+from polytls.profiles import Catalog
+from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
+from polytls.proxy.server import Server
+from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
+from polytls.settings import Address, LeafKey, Mode, Settings
+from polytls.telemetry.log import LineWriter, TunnelLog, to_descriptor, wants_colour
+
+if TYPE_CHECKING:
+    from polytls.engine import Credential
+    from polytls.events import RecordSink
+    from polytls.pki.audit import MintEvent
+    from polytls.pki.cache import LeafCache
+    from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
+    from polytls.pki.root import RootCA
+
+SPARE_STREAMS = 1024
+"""Beside two for each tunnel: connections whose head is being read, or that are being told no."""
+SPARE_FILES = 256
+"""Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
+
+_DEFAULT_PROFILE = "proxy.upstream.default_profile"
+
+
+class ListenError(PolytlsError):
+    """The address cannot be listened on; `errno` says why."""
+
+    def __init__(self, address: Address, error: OSError) -> None:
+        super().__init__(f"cannot listen on {address}: {error.strerror or error}")
+        self.address = address
+        self.errno = error.errno
+
+
+class App:
+    """One proxy. `start` it, and `stop` it whatever became of `start`.
+
+    `sink` takes every tunnel's record, `report` a text for whoever runs the proxy; both are called on the
+    event loop and must not block. `origins` says where settings came from (`LoadedSettings.origins`).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sink: RecordSink,
+        report: Callable[[str], None],
+        origins: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        lookup: Lookup = system_lookup,
+    ) -> None:
+        self.settings = settings
+        self.root: RootCA | None = None
+        self.engine: Engine | None = None
+        self.server: Server | None = None
+        self.trusted_roots: int | None = None
+        self._sink = sink
+        self._report = report
+        self._origins = origins or {}
+        self._environ = os.environ if environ is None else environ
+        self._lookup = lookup
+        self._leaves: LeafCache[Credential] | None = None
+
+    async def start(self) -> Address:
+        """Make everything and listen; the address with its actual port.
+
+        Raises `UserError` for what whoever runs the program can mend, `ListenError`.
+        """
+        settings = self.settings
+        catalog = self._catalog()
+        timeouts, upstream = settings.timeouts, settings.upstream
+        resolver = Resolver(
+            Overrides(upstream), timeout=timeouts.resolve, ttl=upstream.dns_cache_ttl, lookup=self._lookup
+        )
+        interception = self._interception(catalog) if settings.mode is Mode.MITM else None
+        max_streams = 2 * settings.limits.tunnels + SPARE_STREAMS
+        self.engine = Engine.start(threads=settings.engine.threads, max_streams=max_streams)
+        snapshot = Snapshot(settings, catalog, resolver, interception)
+        self.server = Server(self.engine, snapshot, sink=self._sink, report=self._report)
+        try:
+            return self.server.listen()
+        except OSError as error:
+            raise ListenError(settings.listen.address, error) from error
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Drain and end everything. Works after a `start` that failed, too."""
+        if self.server is not None:
+            await self.server.drain(drain_seconds)
+        if self.engine is not None:
+            await self.engine.close()
+        if self._leaves is not None:
+            self._leaves.close()
+
+    def end(self) -> None:
+        """Cut a `stop` that is under way short: all tunnels end now."""
+        if self.server is not None:
+            self.server.end()
+
+    def _catalog(self) -> Catalog:
+        settings = self.settings
+        catalog = Catalog.load(settings.profile_tables, settings.source)
+        source = self._origins.get(_DEFAULT_PROFILE, settings.source)
+        catalog.require(settings.upstream.default_profile, source=source, key=_DEFAULT_PROFILE)
+        return catalog
+
+    def _interception(self, catalog: Catalog) -> Interception:
+        # Not imported in passthrough mode: `cryptography` costs some 10 MB.
+        from polytls.engine import ServerContext
+        from polytls.pki.cache import LeafCache
+        from polytls.pki.leaf import LeafKeys
+
+        settings = self.settings
+        certificate = settings.certificate
+        self.root = root = self._load_root()
+        keys = LeafKeys.generate()
+        self._leaves = leaves = LeafCache(
+            root,
+            keys,
+            partial(_credential, keys),
+            audit=self._audit,
+            ttl=certificate.cache_ttl,
+            max_entries=certificate.cache_size,
+            days=certificate.leaf_days,
+        )
+        profiles = Profiles(catalog, self._contexts())
+        profiles.find(settings.upstream.default_profile)  # now, so that what is wrong shows at the start
+        with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
+        return Interception(
+            profiles=profiles,
+            leaves=leaves,
+            leaf_with_ecdsa=with_ecdsa,
+            leaf_without_ecdsa=without_ecdsa,
+            server_context=ServerContext(),
+        )
+
+    def _load_root(self) -> RootCA:
+        from polytls.pki.passphrase import read_passphrase
+        from polytls.pki.root import load_or_create
+
+        certificate = self.settings.certificate
+        passphrase = read_passphrase(
+            certificate.ca_key_passphrase_env, certificate.ca_key_passphrase_file, self._environ
+        )
+        return load_or_create(certificate.ca_key_path, certificate.ca_cert_path, passphrase)
+
+    def _contexts(self) -> Contexts:
+        from polytls.engine import ClientContext, load_trust
+
+        upstream = self.settings.upstream
+        verify = not upstream.insecure_skip_verify
+        verify_host = verify and upstream.verify_hostname
+        trust = load_trust(upstream.ca_file) if verify else None
+        self.trusted_roots = None if trust is None else trust.num_roots
+        return Contexts(lambda spec: ClientContext(spec, trust, verify_chain=verify, verify_host=verify_host))
+
+    def _audit(self, event: MintEvent) -> None:
+        # On a minting thread; `report` only queues.
+        until = event.not_after.strftime("%Y-%m-%d")
+        self._report(f"leaf for {event.host} ({event.kind.value}), serial {event.serial_hex}, until {until}")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What there is to announce when the proxy listens. `warnings` are sentences."""
+
+    settings: Settings
+    address: Address
+    threads: int
+    root_fingerprint: str | None
+    warnings: tuple[str, ...]
+
+
+def run(settings: Settings, *, origins: Mapping[str, str], announce: Callable[[Started], None]) -> None:
+    """Serve until a signal says to stop. Tunnel lines go to stdout, everything else to stderr.
+
+    Raises as `App.start` does.
+    """
+    files = raise_file_limit()
+    asyncio.run(_run(settings, origins, announce, files))
+
+
+async def _run(
+    settings: Settings, origins: Mapping[str, str], announce: Callable[[Started], None], files: int
+) -> None:
+    colour = wants_colour(sys.stdout, os.environ)
+    log = TunnelLog(to_descriptor(sys.stdout.fileno()), settings.log.format, colour=colour)
+    notes = LineWriter(to_descriptor(sys.stderr.fileno()), lambda lines: f"... {lines} notes are missing")
+
+    def report(text: str) -> None:
+        notes.put(lambda: f"polytls: {text}")
+
+    app = App(settings, sink=log, report=report, origins=origins)
+    try:
+        try:
+            address = await app.start()
+            stopping = _on_signals(app, report)
+            announce(_started(app, address, files))
+            # What is here now stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            await stopping.wait()
+        finally:
+            await app.stop(settings.timeouts.drain)
+    finally:
+        log.close()
+        if log.dropped:
+            report(f"{log.dropped} log lines were dropped: the reader of stdout was too slow, or gone")
+        notes.close()
+
+
+def _on_signals(app: App, report: Callable[[str], None]) -> asyncio.Event:
+    stopping = asyncio.Event()
+
+    def handle() -> None:
+        if stopping.is_set():
+            app.end()
+            return
+        stopping.set()
+        live = len(app.server.tracker.live) if app.server is not None else 0
+        if live:
+            seconds = app.settings.timeouts.drain
+            report(f"stopping: {live} tunnels have {seconds:g} s to end; a second signal ends them now")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, handle)
+    return stopping
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit of open files to the hard one, and return what it is now: a tunnel takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):  # some systems have a lower one that they do not tell of
+            return soft
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def _started(app: App, address: Address, files: int) -> Started:
+    settings = app.settings
+    return Started(
+        settings=settings,
+        address=address,
+        threads=0 if app.engine is None else app.engine.threads,
+        root_fingerprint=None if app.root is None else app.root.fingerprint_sha256,
+        warnings=tuple(_warnings(settings, address, app.trusted_roots, files)),
+    )
+
+
+def _warnings(settings: Settings, address: Address, trusted_roots: int | None, files: int) -> list[str]:
+    upstream = settings.upstream
+    found: list[str] = []
+    if not ipaddress.ip_address(address.host).is_loopback:
+        found.append(f"{address} may be reached from other machines, and who reaches it can use the proxy")
+    if settings.mode is Mode.MITM:
+        if upstream.insecure_skip_verify:
+            found.append("upstream certificates are not verified (insecure_skip_verify): for the lab only")
+        elif not upstream.verify_hostname:
+            found.append("upstream host names are not verified (verify_hostname = false): for the lab only")
+        if trusted_roots == 0:
+            found.append("no trusted root was found: every upstream certificate will be refused; set ca_file")
+    if upstream.default_upstream is not None:
+        found.append(
+            f"every tunnel leads to {upstream.default_upstream} (default_upstream): for the lab only"
+        )
+    possible = (files - SPARE_FILES) // 2
+    if possible < settings.limits.tunnels:
+        found.append(
+            f"{files} open files are allowed, enough for {possible} of {settings.limits.tunnels} tunnels:"
+            " raise the hard limit (ulimit -Hn)"
+        )
+    return found
+
+
+def _leaf_kinds(wanted: LeafKey) -> tuple[LeafKind, LeafKind]:
+    """The kinds for clients that can use an ECDSA certificate, and for those that cannot."""
+    from polytls.pki.leaf import LeafKind
+
+    match wanted:
+        case LeafKey.AUTO:
+            return LeafKind.ECDSA, LeafKind.RSA
+        case LeafKey.ECDSA:
+            return LeafKind.ECDSA, LeafKind.ECDSA
+        case LeafKey.RSA:
+            return LeafKind.RSA, LeafKind.RSA
+
+
+def _credential(keys: LeafKeys, leaf: Leaf) -> Credential:
+    from polytls.engine import Credential
+
+    return Credential(leaf.chain_der, keys.private_der(leaf.kind))

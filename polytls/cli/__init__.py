@@ -1,0 +1,79 @@
+"""The command line: ``polytls VERB``. One module a verb; this one puts them together and ends well.
+
+Exit codes: 0 all right; 1 it failed while running (the address is in use, a file cannot be written); 2 an
+option, a setting, a profile or the CA is wrong; 130 interrupted. What goes wrong is one sentence on
+stderr. A traceback is a defect of ours.
+
+Each verb imports what it needs when it runs: ``polytls --version`` must not wait for a native library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from polytls import __version__
+from polytls.cli import ca, profiles, serve
+from polytls.errors import UserError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_EPILOG = """\
+examples:
+  polytls serve
+      the proxy on 127.0.0.1:8080, in MITM mode, with its root CA in ./ca
+  polytls serve --profile firefox --resolve '*.lab.test:10.0.0.7'
+  polytls profiles list
+  polytls ca export --out root.pem
+
+For systems and traffic that you own or are authorised to test.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code. `argv` is without the program's name; None: the process's.
+
+    argparse itself exits (SystemExit) for --help, --version and wrong options.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except UserError as error:
+        return _failed(str(error), EXIT_USAGE)
+    except BrokenPipeError:
+        # Whoever read our output has enough (`| head`). Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        return _failed(f"{about}{error.strerror or error}", EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _failed(sentence: str, code: int) -> int:
+    print(f"polytls: error: {sentence}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="polytls",
+        description="An HTTP CONNECT proxy that relays TLS untouched, or terminates it and connects upstream "
+        "with the TLS ClientHello of a chosen client.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"polytls {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for verb in (serve, profiles, ca):
+        verb.add_to(verbs)
+    return parser

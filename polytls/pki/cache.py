@@ -1,0 +1,232 @@
+"""Leaves that were minted before: a bounded, least-recently-used cache in which each is minted once.
+
+Theory of operation
+-------------------
+A value is kept per host and kind of key. The cache is generic in what it keeps: `build` makes the stored
+value from a fresh `Leaf` (the engine's native credential, say), once per mint, so that a hit costs neither
+a signature nor a conversion. A value that is evicted while a tunnel uses it lives on by that tunnel's
+reference.
+
+`get` is the path of nearly every tunnel: one dictionary look-up. `mint` is for its misses: it runs on the
+cache's own threads (signing releases the GIL) and answers with a `concurrent.futures.Future`, which
+asyncio code awaits through `asyncio.wrap_future`. Callers that ask for one host at once share one future
+(single flight). Nobody can cancel it: one tunnel that gives up must not take the leaf from the others.
+A failure is told to all who wait and is not remembered.
+
+The one lock is held for dictionary operations alone, never for a signature, `build` or the audit sink.
+
+Time is read from one wall clock, since certificates live by it. An entry is fresh until its TTL ends or
+its leaf comes close to its end, and stale while the clock stands before the leaf's beginning. If the clock
+is set back, a TTL lasts longer by that step, and the leaf's own validity still bounds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from polytls.errors import Kind, ProxyError, Side, Stage
+from polytls.pki.audit import AuditSink, MintEvent
+from polytls.pki.leaf import Leaf, LeafKeys, LeafKind, check_days, mint_leaf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polytls.pki.root import RootCA
+
+# A leaf this close to its end is not handed out again: a client's clock may run ahead of ours.
+EXPIRY_MARGIN = timedelta(hours=1)
+# Two: a mint that waits for the RSA key to be generated does not hold up the others.
+MINT_THREADS = 2
+
+T = TypeVar("T")
+_Key = tuple[str, LeafKind]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Counts since the start, and `size`, the entries held now. Hits and misses are those of `get`."""
+
+    hits: int
+    misses: int
+    mints: int
+    failures: int
+    evictions: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[T]):
+    """A value, and the POSIX seconds between which it may be handed out (the end excluded)."""
+
+    value: T
+    fresh_from: float
+    fresh_until: float
+
+
+class LeafCache(Generic[T]):
+    """Keeps at most `max_entries` values, each for at most `ttl` seconds. All methods are thread-safe."""
+
+    def __init__(
+        self,
+        root: RootCA,
+        keys: LeafKeys,
+        build: Callable[[Leaf], T],
+        *,
+        audit: AuditSink,
+        ttl: float,
+        max_entries: int,
+        days: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`build` and `audit` are called on the cache's threads, once per mint. `clock` gives POSIX seconds.
+
+        Raises ValueError if `ttl` is negative, `max_entries` below 1, or `days` out of `mint_leaf`'s range.
+        """
+        check_days(days)
+        if ttl < 0 or max_entries < 1:
+            raise ValueError(f"ttl must be 0 or more and max_entries 1 or more, not {ttl} and {max_entries}")
+        self._root = root
+        self._keys = keys
+        self._build = build
+        self._audit = audit
+        self._ttl = ttl
+        self._max_entries = max_entries
+        self._days = days
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(MINT_THREADS, thread_name_prefix="polytls-mint")
+        self._lock = Lock()
+        self._entries: OrderedDict[_Key, _Entry[T]] = OrderedDict()  # the least recently used first
+        self._in_flight: dict[_Key, Future[T]] = {}
+        self._closed = False
+        self._hits = self._misses = self._mints = self._failures = self._evictions = 0
+
+    def get(self, host: str, kind: LeafKind) -> T | None:
+        """Return the fresh value for `host` (spelled as it is to be minted), or None: then `mint` it."""
+        now = self._clock()
+        with self._lock:
+            entry = self._fresh((host, kind), now)
+            if entry is None:
+                self._misses += 1
+                return None
+            self._hits += 1
+            return entry.value
+
+    def mint(self, host: str, kind: LeafKind) -> Future[T]:
+        """Return a future of the value for `host`: cached by now, being minted, or minted from here on.
+
+        Never blocks. The future fails with ProxyError (LEAF_FAILED; CANCELLED once the cache is closed), or
+        with whatever `build` or the audit sink raised. It cannot be cancelled.
+        """
+        key = (host, kind)
+        now = self._clock()
+        with self._lock:
+            shared = self._in_flight.get(key)
+            if shared is not None:
+                return shared
+            future: Future[T] = Future()
+            future.set_running_or_notify_cancel()  # from here on, cancel() is refused
+            if self._closed:
+                future.set_exception(_closed())
+                return future
+            entry = self._fresh(key, now)
+            if entry is not None:
+                future.set_result(entry.value)
+                return future
+            self._in_flight[key] = future
+            self._pool.submit(self._run, key, future)
+            return future
+
+    def stats(self) -> CacheStats:
+        """Return the counts, all of one instant."""
+        with self._lock:
+            return CacheStats(
+                hits=self._hits,
+                misses=self._misses,
+                mints=self._mints,
+                failures=self._failures,
+                evictions=self._evictions,
+                size=len(self._entries),
+            )
+
+    def close(self) -> None:
+        """Drop all entries and end the threads, after the mints that run now. Further calls do nothing.
+
+        Mints that are still waiting for a thread fail with ProxyError (CANCELLED).
+        """
+        with self._lock:
+            self._closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            abandoned, self._in_flight = self._in_flight, {}
+            self._entries.clear()
+        for future in abandoned.values():
+            future.set_exception(_closed())
+
+    def __repr__(self) -> str:
+        return f"LeafCache({self.stats()})"
+
+    def _run(self, key: _Key, future: Future[T]) -> None:
+        """Mint, on a thread of the pool, and settle the future in every case."""
+        try:
+            entry = self._mint(key)
+        except BaseException as error:  # noqa: BLE001  not ours to judge: whoever waits gets it
+            with self._lock:
+                self._failures += 1
+                del self._in_flight[key]
+            future.set_exception(error)
+            return
+        with self._lock:
+            # One step, so that no third caller finds neither the entry nor the mint.
+            evicted = self._insert(key, entry)
+            del self._in_flight[key]
+        future.set_result(entry.value)
+        del evicted  # only now, outside the lock: what it releases is not known here
+
+    def _mint(self, key: _Key) -> _Entry[T]:
+        host, kind = key
+        now = datetime.fromtimestamp(self._clock(), timezone.utc)
+        leaf = mint_leaf(self._root, self._keys, host, kind, now=now, days=self._days)
+        with self._lock:
+            self._mints += 1
+        self._audit(MintEvent(host, kind, _serial_hex(leaf.serial), leaf.not_after))
+        value = self._build(leaf)
+        return _Entry(
+            value=value,
+            fresh_from=leaf.not_before.timestamp(),
+            fresh_until=min(now.timestamp() + self._ttl, (leaf.not_after - EXPIRY_MARGIN).timestamp()),
+        )
+
+    def _fresh(self, key: _Key, now: float) -> _Entry[T] | None:
+        """Look up a fresh entry and mark it used. Called under the lock."""
+        entry = self._entries.get(key)
+        if entry is None or not entry.fresh_from <= now < entry.fresh_until:
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    def _insert(self, key: _Key, entry: _Entry[T]) -> _Entry[T] | None:
+        """Store an entry and return the one that had to go for it. Called under the lock."""
+        replaced = self._entries.pop(key, None)
+        self._entries[key] = entry
+        if len(self._entries) <= self._max_entries:
+            return replaced
+        self._evictions += 1
+        return self._entries.popitem(last=False)[1]
+
+
+def _serial_hex(serial: int) -> str:
+    """Whole octets, as DER holds them and viewers print them."""
+    digits = f"{serial:X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
+
+
+def _closed() -> ProxyError:
+    return ProxyError(
+        Side.PROXY, Stage.LEAF, Kind.CANCELLED, "no leaf is minted any more: the proxy is shutting down"
+    )

@@ -1,0 +1,91 @@
+"""What the engine's facts say in a tunnel's record: nanoseconds to seconds, numbers to IANA's names, and how
+a relay ended to the words of `errors.Kind`. Computes, and writes into one record; decides nothing.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from polytls.errors import Kind, ProxyError, Side, Stage
+from polytls.events import TlsRecord, TunnelRecord
+from polytls.wire.iana import cipher_suite_name, group_name, version_name
+
+if TYPE_CHECKING:
+    from polytls.engine import Connected, HelloFacts, RelayFacts, TlsFacts
+    from polytls.proxy.tracker import Tunnel
+
+_NS = 1e-9
+
+# How a relay ended (status names of native.h) -> the kind where the client's end did, and upstream's.
+_RELAY_KINDS = MappingProxyType(
+    {
+        "reset": (Kind.CLIENT_RESET, Kind.UPSTREAM_RESET),
+        "closed": (Kind.CLIENT_RESET, Kind.UPSTREAM_RESET),  # gone while there was something to write to it
+        "io": (Kind.CLIENT_RESET, Kind.UPSTREAM_RESET),
+        "tls": (Kind.RELAY_TLS_ERROR, Kind.RELAY_TLS_ERROR),
+        "alert": (Kind.RELAY_TLS_ERROR, Kind.RELAY_TLS_ERROR),
+    }
+)
+_LIMITS = MappingProxyType(
+    {
+        "idle": (Kind.IDLE_TIMEOUT, "no byte was moved for the idle time"),
+        "lifetime": (Kind.LIFETIME, "the tunnel reached its longest lifetime"),
+        "timeout": (Kind.LIFETIME, "the tunnel reached its longest lifetime"),
+    }
+)
+
+
+def connected(record: TunnelRecord, facts: Connected) -> None:
+    record.upstream = str(facts.address)
+    record.timings.connect = (facts.ended_ns - facts.started_ns) * _NS
+
+
+def hello(record: TunnelRecord, facts: HelloFacts) -> None:
+    if facts.sni is not None:
+        record.sni = facts.sni.decode("ascii", "backslashreplace")
+    record.timings.hello = (facts.ended_ns - facts.started_ns) * _NS
+
+
+def upstream_tls(record: TunnelRecord, facts: TlsFacts) -> None:
+    record.upstream_tls = _tls(facts)
+    record.timings.upstream_handshake = (facts.ended_ns - facts.started_ns) * _NS
+
+
+def client_tls(record: TunnelRecord, facts: TlsFacts) -> None:
+    record.client_tls = _tls(facts)
+    record.timings.client_handshake = (facts.ended_ns - facts.started_ns) * _NS
+
+
+def relayed(tunnel: Tunnel, facts: RelayFacts) -> None:
+    """The relay is over: what it moved, and what it ended in if not in order."""
+    record = tunnel.record
+    record.bytes_up, record.bytes_down = facts.bytes_up, facts.bytes_down
+    record.truncated = facts.truncated
+    record.timings.relay = (facts.ended_ns - facts.started_ns) * _NS
+    if facts.first_byte_ns:
+        record.timings.first_byte = (facts.first_byte_ns - facts.started_ns) * _NS
+    if facts.failure is not None:
+        tunnel.fail(_relay_failure(tunnel, facts.failure, facts))
+
+
+def _relay_failure(tunnel: Tunnel, failure: str, facts: RelayFacts) -> ProxyError:
+    if failure in ("cancelled", "shutdown"):
+        return tunnel.cut_short()
+    if failure in _LIMITS:
+        kind, detail = _LIMITS[failure]
+        return ProxyError(Side.PROXY, Stage.RELAY, kind, detail)
+    side = Side.CLIENT if facts.failed_client else Side.UPSTREAM
+    kinds = _RELAY_KINDS.get(failure, (Kind.INTERNAL, Kind.INTERNAL))
+    detail = facts.detail or f"the relay ended with {failure}"
+    return ProxyError(side, Stage.RELAY, kinds[not facts.failed_client], detail)
+
+
+def _tls(facts: TlsFacts) -> TlsRecord:
+    return TlsRecord(
+        version=version_name(facts.version).replace(" ", ""),
+        cipher=cipher_suite_name(facts.cipher),
+        group=group_name(facts.group) if facts.group else "none",  # 0: a TLS 1.2 RSA key exchange
+        alpn=None if facts.alpn is None else facts.alpn.decode("ascii", "backslashreplace"),
+        resumed=facts.resumed,
+    )

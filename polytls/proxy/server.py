@@ -1,0 +1,156 @@
+"""Listeners, the limit on tunnels, and the drain: what holds for all tunnels, not for one.
+
+Guarantees:
+
+* Every tunnel ends in exactly one record, handed to the sink when everything about it is over, also if its
+  session fails in a way nobody foresaw, and also if it is cancelled before it ran at all. That is why the end
+  of a tunnel is a callback on its task and no part of its session.
+* Nothing that happens in a tunnel ends the server. What nobody foresaw is the outcome "internal", with its
+  traceback to `report`.
+* `drain` ends: it stops accepting, answers 503 to heads that were still on their way, leaves tunnels the
+  time they are given, then ends them. `end` cuts that short.
+
+One task per tunnel. The tracker holds it (the event loop itself keeps only a weak reference).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from polytls.errors import Kind, ProxyError, Side, Stage
+from polytls.proxy import session
+from polytls.proxy.tracker import Tracker, Tunnel
+from polytls.wire.connect import MAX_HEAD_BYTES
+
+if TYPE_CHECKING:
+    from polytls.engine import Accepted, Engine, Listener
+    from polytls.events import RecordSink
+    from polytls.proxy.snapshot import Snapshot
+    from polytls.settings import Address
+
+END_SECONDS = 2.0
+"""For tunnels that were told to end: time for close_notify and FIN, not for a client that does not read."""
+
+_WENT_AWAY = frozenset({"closed", "reset", "io", "cancelled", "shutdown"})
+
+
+class Server:
+    """Accepts and leads tunnels on a running engine. All methods are for the event loop's thread.
+
+    `snapshot` may be replaced at any time; new tunnels go by the new one. `report` takes text for whoever
+    runs the proxy, and must not block.
+    """
+
+    def __init__(
+        self, engine: Engine, snapshot: Snapshot, *, sink: RecordSink, report: Callable[[str], None]
+    ) -> None:
+        self.snapshot = snapshot
+        self.tracker = Tracker()
+        self._engine = engine
+        self._sink = sink
+        self._report = report
+        self._listeners: list[Listener] = []
+        self._draining = False
+
+    def listen(self) -> Address:
+        """Listen where the settings say; the address with its actual port. Raises OSError."""
+        settings = self.snapshot.settings
+        listener = self._engine.listen(
+            settings.listen.address,
+            backlog=settings.listen.backlog,
+            head_limit=MAX_HEAD_BYTES,
+            head_timeout=settings.timeouts.head,
+            on_accept=self._on_accept,
+        )
+        self._listeners.append(listener)
+        return listener.address
+
+    async def drain(self, seconds: float) -> None:
+        """Accept no more, wait at most so long for tunnels to end, then end them. Done when all have."""
+        self._draining = True
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        await self._until_none(seconds)
+        while self.tracker.live:
+            self.end()
+            await self._until_none(END_SECONDS)
+
+    def end(self) -> None:
+        """Tell every tunnel to end now. A `drain` under way is done when they have."""
+        for task, tunnel in list(self.tracker.live.items()):
+            if tunnel.stage is Stage.RELAY and not tunnel.told_to_end:
+                tunnel.client.end_relay()
+            else:  # nothing to wait for, or it was asked before and is still there
+                task.cancel()
+            tunnel.told_to_end = True
+
+    async def _until_none(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.tracker.live and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait(set(self.tracker.live), timeout=left)
+
+    def _on_accept(self, accepted: Accepted) -> None:
+        if accepted.failure in _WENT_AWAY and not accepted.head:
+            self.tracker.unspoken += 1
+            accepted.stream.close()
+            return
+        turned_away = self._turned_away()
+        tunnel = self.tracker.begin(accepted, admitted=turned_away is None)
+        task = asyncio.get_running_loop().create_task(self._lead(tunnel, accepted, turned_away))
+        self.tracker.lead(tunnel, task)
+        task.add_done_callback(self._ended)
+
+    def _turned_away(self) -> ProxyError | None:
+        if self._draining:
+            detail = "the proxy is stopping; try again when it has been restarted"
+            return ProxyError(Side.PROXY, Stage.LIMITS, Kind.DRAINING, detail)
+        limit = self.snapshot.settings.limits.tunnels
+        if self.tracker.admitted >= limit:
+            detail = f"{limit} tunnels are open, the most that are allowed; try again in a moment"
+            return ProxyError(Side.PROXY, Stage.LIMITS, Kind.TOO_MANY_TUNNELS, detail)
+        return None
+
+    async def _lead(self, tunnel: Tunnel, accepted: Accepted, turned_away: ProxyError | None) -> None:
+        snapshot = self.snapshot
+        try:
+            if turned_away is not None:
+                raise turned_away
+            await session.lead(tunnel, accepted, snapshot, self._engine)
+        except ProxyError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this tunnel's alone
+            failure = self._unforeseen(tunnel, error)
+        else:
+            return
+        tunnel.fail(failure)
+        await session.tell(tunnel, failure, snapshot)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A tunnel's task is done, however: close what is open, complete its record, hand it over."""
+        tunnel = self.tracker.end(task)
+        if task.cancelled():
+            tunnel.fail(tunnel.cut_short())
+        elif (error := task.exception()) is not None:
+            tunnel.fail(self._unforeseen(tunnel, error))
+        try:
+            tunnel.close()
+        except Exception as error:  # noqa: BLE001 - there is a record even so
+            tunnel.fail(self._unforeseen(tunnel, error))
+        record = tunnel.record
+        record.timings.total = (time.monotonic_ns() - tunnel.started_ns) / 1e9
+        self.tracker.outcomes[record.outcome] += 1
+        try:
+            self._sink(record)
+        except Exception as error:  # noqa: BLE001 - a log that fails must not end the server
+            self._unforeseen(tunnel, error)
+
+    def _unforeseen(self, tunnel: Tunnel, error: BaseException) -> ProxyError:
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self._report(f"tunnel {tunnel.record.id}: a defect of PolyTLS, please report it\n{trace}")
+        detail = f"a defect of PolyTLS ({type(error).__name__}); its log has the details"
+        return ProxyError(Side.PROXY, tunnel.stage, Kind.INTERNAL, detail)

@@ -1,0 +1,94 @@
+"""What of the configuration a tunnel sees: one immutable value, taken once, when the tunnel begins.
+
+`polytls.app` makes a `Snapshot` and hands it to the server as a whole. A tunnel goes by the one it began with
+to its end, so that no tunnel is half under the old configuration and half under the new.
+
+A snapshot without an `Interception` is passthrough: nothing of MITM is imported or made then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polytls.engine import ClientContext, Credential, ServerContext
+    from polytls.pki.cache import LeafCache
+    from polytls.pki.leaf import LeafKind
+    from polytls.profiles import Catalog, HelloSpec
+    from polytls.proxy.resolve import Resolver
+    from polytls.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile made ready for the engine. `alpn` is the spec's list as it goes on the wire."""
+
+    name: str
+    alpn: tuple[bytes, ...]
+    context: ClientContext
+
+
+class Contexts:
+    """Native contexts by `HelloSpec`, made when first asked for and kept.
+
+    The cache may outlive a snapshot: an unchanged profile then keeps its context, and with it the upstream
+    sessions to resume.
+    """
+
+    def __init__(self, make: Callable[[HelloSpec], ClientContext]) -> None:
+        self._make = make
+        self._made: dict[HelloSpec, ClientContext] = {}
+
+    def get(self, spec: HelloSpec) -> ClientContext:
+        """The context of a spec. Raises what making one raises."""
+        context = self._made.get(spec)
+        if context is None:
+            context = self._made[spec] = self._make(spec)
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """The catalog with its contexts. `find` is on every tunnel's path: by name, one dictionary look-up."""
+
+    catalog: Catalog
+    contexts: Contexts
+    _ready: dict[str, Profile] = field(default_factory=dict)
+
+    def find(self, name: str) -> Profile | None:
+        """The profile with this name or alias; None where there is none."""
+        ready = self._ready.get(name)
+        if ready is not None:
+            return ready
+        spec = self.catalog.find(name)
+        if spec is None:
+            return None
+        alpn = tuple(protocol.encode("latin-1") for protocol in spec.alpn)
+        ready = Profile(spec.name, alpn, self.contexts.get(spec))
+        # By the catalog's own spellings only: what clients write must not make this grow without bound.
+        if name in (spec.name, *self.catalog.aliases_of(spec)):
+            self._ready[name] = ready
+        return ready
+
+
+@dataclass(frozen=True, slots=True)
+class Interception:
+    """What MITM mode needs on top."""
+
+    profiles: Profiles
+    leaves: LeafCache[Credential]
+    leaf_with_ecdsa: LeafKind  # for clients that can use an ECDSA P-256 certificate
+    leaf_without_ecdsa: LeafKind
+    server_context: ServerContext
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a tunnel goes by."""
+
+    settings: Settings
+    catalog: Catalog
+    resolver: Resolver
+    interception: Interception | None

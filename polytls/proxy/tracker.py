@@ -1,0 +1,116 @@
+"""Tunnels: the state of one, and who is alive.
+
+A `Tunnel` holds what its session, the refusal of a failure and the drain must know of each other: the two
+streams, the stage it is at, and its record. It belongs to the event loop's
+thread; nothing here is locked.
+
+The `Tracker` counts. An *admitted* tunnel counts against the limit; one that was turned away at the door
+(too many, draining) is alive only until it was told so. A connection that closed without sending a byte is
+a health check, not a tunnel: counted, without a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from polytls.errors import Kind, ProxyError, Side, Stage
+from polytls.events import TunnelRecord
+
+if TYPE_CHECKING:
+    from polytls.engine import Accepted, Credential, HelloFacts, Stream
+
+
+class Tunnel:
+    """One tunnel under way. Made by `Tracker.begin`."""
+
+    __slots__ = (
+        "admitted",
+        "client",
+        "failed",
+        "hello",
+        "leaf",
+        "record",
+        "stage",
+        "started_ns",
+        "told_to_end",
+        "upstream",
+    )
+
+    def __init__(self, client: Stream, record: TunnelRecord, started_ns: int, admitted: bool) -> None:
+        self.client = client
+        self.record = record
+        self.started_ns = started_ns  # CLOCK_MONOTONIC
+        self.admitted = admitted
+        self.upstream: Stream | None = None
+        self.stage = Stage.HEAD  # where it is now; what the client can be told hangs on it
+        self.hello: HelloFacts | None = None
+        self.leaf: Credential | Future[Credential] | None = None
+        self.told_to_end = False
+        self.failed = False
+
+    def fail(self, error: ProxyError) -> None:
+        """Write into the record that this is what the tunnel ended in. Only the first failure counts."""
+        if self.failed:
+            return
+        self.failed = True
+        record = self.record
+        record.outcome = error.kind.value
+        record.side = error.side.value
+        record.stage = error.stage.value
+        record.detail = error.detail
+
+    def cut_short(self) -> ProxyError:
+        """The failure of a tunnel that was ended by the proxy while under way."""
+        if self.told_to_end:
+            detail = "the proxy stopped, and the time for tunnels to end was over"
+            return ProxyError(Side.PROXY, self.stage, Kind.DRAINED, detail)
+        return ProxyError(Side.PROXY, self.stage, Kind.CANCELLED, "the proxy ended the tunnel")
+
+    def close(self) -> None:
+        """Close whatever is still open. Further calls do nothing."""
+        self.client.close()
+        if self.upstream is not None:
+            self.upstream.close()
+
+
+class Tracker:
+    """Who is alive, and what became of the others. `outcomes` counts records by outcome."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.unspoken = 0
+        self.admitted = 0
+        self._last_id = 0
+        self._live: dict[asyncio.Task[None], Tunnel] = {}
+
+    @property
+    def live(self) -> dict[asyncio.Task[None], Tunnel]:
+        """Every tunnel that has not ended, admitted or not, by the task that leads it. Not a copy."""
+        return self._live
+
+    def begin(self, accepted: Accepted, *, admitted: bool) -> Tunnel:
+        """A tunnel for an accepted connection. It lives from `lead` to `end`."""
+        self._last_id += 1
+        self.admitted += admitted
+        started_ns = accepted.started_ns
+        record = TunnelRecord(
+            id=self._last_id,
+            client=accepted.client,
+            started_at=time.time() - (time.monotonic_ns() - started_ns) / 1e9,
+        )
+        record.timings.head = (accepted.ended_ns - started_ns) / 1e9
+        return Tunnel(accepted.stream, record, started_ns, admitted)
+
+    def lead(self, tunnel: Tunnel, task: asyncio.Task[None]) -> None:
+        """`task` leads the tunnel; this is also the reference that keeps the task alive."""
+        self._live[task] = tunnel
+
+    def end(self, task: asyncio.Task[None]) -> Tunnel:
+        """The tunnel of a task that is done; it is counted, and no longer alive. Its record is complete."""
+        tunnel = self._live.pop(task)
+        self.admitted -= tunnel.admitted
+        return tunnel

@@ -1,0 +1,315 @@
+"""One line for each tunnel, for a person (text) or a program (JSON), without ever making a tunnel wait.
+
+A line is formatted and written on a thread of its own (`LineWriter`): whoever reads the log may be slow,
+stopped, or gone. At most `MAX_WAITING_LINES` wait; what comes on top is dropped, counted, and told of in the
+log itself as soon as there is room. The thread writes what has gathered every `GATHER_SECONDS`: under load
+that is one write for many tunnels, and the event loop is not interrupted for each.
+
+JSON: one object a line, UTF-8, keys always there, in this order, null where nothing is known:
+
+    event       "tunnel"; or "dropped" with the one other key "lines": so many lines are missing here
+    time        when the client connected, RFC 3339, UTC, milliseconds
+    id          of the tunnel, counting from 1 since the start
+    client      "address:port"
+    host, port  of the CONNECT
+    mode        "mitm" or "passthrough" (also a MITM tunnel that was relayed untouched: non_tls = "relay")
+    profile     of the upstream hello; null in passthrough
+    upstream    the address that was dialled, "address:port"
+    sni         as the client sent it
+    client_tls, upstream_tls
+                null or an object: version, cipher, group (IANA's names), alpn, resumed
+    bytes_up, bytes_down
+                client to upstream and back: plaintext in MITM mode, the tunnel's bytes in passthrough
+    truncated   a side ended its TLS without saying so (close_notify)
+    seconds     an object: head, resolve, connect, hello, upstream_handshake, leaf, client_handshake,
+                first_byte, relay, total; null for a step that was not reached
+    outcome     "completed", or the kind of failure (`polytls.errors.Kind`)
+    side, stage, detail
+                of the failure: whose doing, where, and a sentence
+    reply       the HTTP status that answered the CONNECT
+
+Text: time (local), id, client, host, mode and profile, protocol and TLS version (``client|upstream`` where
+they differ), bytes, duration, outcome. Both hold metadata only, and no control characters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from functools import partial
+from typing import TextIO
+
+from polytls.events import Timings, TlsRecord, TunnelRecord
+from polytls.settings import LogFormat
+
+MAX_WAITING_LINES = 65_536
+"""Some 60 MB of records at worst; at 3,000 tunnels a second, 20 s of a reader that is stopped."""
+GATHER_SECONDS = 0.02
+"""Too short for a person to notice, long enough to gather dozens of lines under load."""
+CLOSE_SECONDS = 2.0
+"""For the last lines, at the end: a reader that has stopped must not keep the process."""
+
+_RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
+_RED, _GREEN, _YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
+_TIMINGS = tuple(Timings.__slots__)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class LineWriter:
+    """Writes lines on its own thread. `put` never blocks; `close` writes what is left, for a moment.
+
+    `write` takes whole lines as bytes and may block or raise OSError (then those lines count as dropped).
+    `drop_notice` makes the line that tells how many are missing.
+    """
+
+    def __init__(self, write: Callable[[bytes], None], drop_notice: Callable[[int], str]) -> None:
+        self._write = write
+        self._drop_notice = drop_notice
+        self._waiting: deque[Callable[[], str]] = deque()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._dropped = 0
+        self._untold = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="polytls-log", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were lost since the start."""
+        return self._dropped
+
+    def put(self, line: Callable[[], str]) -> None:
+        """Have a line written; `line` makes it, without its line break, on the writer's thread."""
+        if len(self._waiting) >= MAX_WAITING_LINES:
+            self._drop(1)
+            return
+        self._waiting.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self) -> None:
+        """Write what is waiting, for at most `CLOSE_SECONDS`, and end the thread. May be called again."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            closing = self._closing.is_set()
+            self._flush()
+            if closing:
+                return
+            self._closing.wait(GATHER_SECONDS)
+
+    def _flush(self) -> None:
+        makers = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        with self._lock:
+            untold, self._untold = self._untold, 0
+        lines = [_made(maker) for maker in makers]
+        if untold:
+            lines.append(self._drop_notice(untold))
+        if not lines:
+            return
+        try:
+            self._write("".join([line + "\n" for line in lines]).encode("utf-8", "backslashreplace"))
+        except (OSError, ValueError):  # ValueError: the file was closed under us
+            self._drop(len(makers))
+            with self._lock:
+                self._untold += untold
+
+    def _drop(self, lines: int) -> None:
+        with self._lock:
+            self._dropped += lines
+            self._untold += lines
+
+
+class TunnelLog:
+    """A sink for records that writes one line each. To be closed."""
+
+    def __init__(self, write: Callable[[bytes], None], form: LogFormat, *, colour: bool = False) -> None:
+        if form is LogFormat.JSON:
+            self._line: Callable[[TunnelRecord], str] = json_line
+            self._writer = LineWriter(write, lambda lines: _encode({"event": "dropped", "lines": lines}))
+        else:
+            self._line = partial(text_line, colour=colour)
+            self._writer = LineWriter(write, lambda lines: f"... {lines} lines are missing here")
+
+    def __call__(self, record: TunnelRecord) -> None:
+        self._writer.put(partial(self._line, record))
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were lost since the start."""
+        return self._writer.dropped
+
+    def close(self) -> None:
+        """Write what is waiting; see `LineWriter.close`."""
+        self._writer.close()
+
+
+def to_descriptor(fd: int) -> Callable[[bytes], None]:
+    """A `write` for `LineWriter` that writes all bytes to a descriptor, waiting where it is non-blocking."""
+
+    def write(data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(fd, left) :]
+            except BlockingIOError:
+                select.select([], [fd], [])
+
+    return write
+
+
+def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Colour is for terminals, unless NO_COLOR (https://no-color.org) is set to anything but nothing."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def json_line(record: TunnelRecord) -> str:
+    """The record as one JSON object; its form is in the module's docstring."""
+    timings = record.timings
+    return _encode(
+        {
+            "event": "tunnel",
+            "time": _utc(record.started_at),
+            "id": record.id,
+            "client": record.client,
+            "host": record.host,
+            "port": record.port,
+            "mode": record.mode,
+            "profile": record.profile,
+            "upstream": record.upstream,
+            "sni": record.sni,
+            "client_tls": _tls_object(record.client_tls),
+            "upstream_tls": _tls_object(record.upstream_tls),
+            "bytes_up": record.bytes_up,
+            "bytes_down": record.bytes_down,
+            "truncated": record.truncated,
+            "seconds": {name: _rounded(getattr(timings, name)) for name in _TIMINGS},
+            "outcome": record.outcome,
+            "side": record.side,
+            "stage": record.stage,
+            "detail": record.detail,
+            "reply": record.reply,
+        }
+    )
+
+
+def text_line(record: TunnelRecord, *, colour: bool = False) -> str:
+    """The record as one line for a person.
+
+    >>> text_line(TunnelRecord(1, "127.0.0.1:5", 0.0, host="example.com", port=443))[14:]
+    '#1  127.0.0.1:5  example.com:443  -  up 0 B  down 0 B  ok'
+    """
+    host = record.host or "-"
+    where = f"[{host}]" if ":" in host else host
+    paint = _painted if colour else _plain
+    parts = [
+        paint(_DIM, _local_clock(record.started_at)),
+        paint(_DIM, f"#{record.id}"),
+        paint(_DIM, record.client),
+        paint(_BOLD, where if record.port is None else f"{where}:{record.port}"),
+        _printable(" ".join(filter(None, (record.mode, record.profile))) or "-"),
+        _printable(_protocol(record)),
+        f"up {human_bytes(record.bytes_up)}",
+        f"down {human_bytes(record.bytes_down)}",
+        "" if record.timings.total is None else human_seconds(record.timings.total),
+        _outcome(record, paint),
+    ]
+    return "  ".join(filter(None, parts))
+
+
+def human_bytes(count: int) -> str:
+    """Three digits and a decimal unit: "999 B", "1.2 kB", "34 MB"."""
+    if count < 1000:
+        return f"{count} B"
+    units = iter(("kB", "MB", "GB", "TB"))
+    value, unit = count / 1000, next(units)
+    while value >= 999.5 and (larger := next(units, None)) is not None:
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def human_seconds(seconds: float) -> str:
+    """Milliseconds up to ten seconds, then seconds, then minutes."""
+    if seconds < 10:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def _outcome(record: TunnelRecord, paint: Callable[[str, str], str]) -> str:
+    if record.outcome == "completed":
+        return paint(_GREEN, "ok") + (" (truncated)" if record.truncated else "")
+    colour = _RED if record.side == "upstream" or record.outcome == "internal" else _YELLOW
+    word = paint(colour, record.outcome)
+    return f"{word}: {_printable(record.detail)}" if record.detail else word
+
+
+def _protocol(record: TunnelRecord) -> str:
+    client, upstream = record.client_tls, record.upstream_tls
+    shown = upstream or client
+    if shown is None:
+        return ""
+    version = shown.version
+    if client is not None and client.version != version:
+        version = f"{client.version}|{version}"
+    return f"{shown.alpn} {version}" if shown.alpn else version
+
+
+def _plain(_code: str, text: str) -> str:
+    return _printable(text)
+
+
+def _painted(code: str, text: str) -> str:
+    return f"{code}{_printable(text)}{_RESET}"
+
+
+def _printable(text: str) -> str:
+    """Nothing that came from outside may begin a line or drive a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _tls_object(tls: TlsRecord | None) -> dict[str, object] | None:
+    if tls is None:
+        return None
+    return {
+        "version": tls.version,
+        "cipher": tls.cipher,
+        "group": tls.group,
+        "alpn": tls.alpn,
+        "resumed": tls.resumed,
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
+
+
+def _utc(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _local_clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}"
+
+
+def _made(maker: Callable[[], str]) -> str:
+    try:
+        return maker()
+    except Exception as error:  # noqa: BLE001 - one bad record must not end the log
+        return f"a line could not be made: {type(error).__name__}"

@@ -1,0 +1,35 @@
+"""docs/profiles.md says what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polytls.profiles.boringssl import CERT_COMPRESSION, GROUPS, SIGALGS
+from polytls.profiles.catalog import Catalog
+from polytls.profiles.show import knobs_as_markdown
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "profiles.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_knobs_is_current() -> None:
+    _, _, rest = DOCUMENT.partition("<!-- knobs: written by polytls.profiles.show -->\n")
+    table, _, _ = rest.partition("<!-- /knobs -->")
+    assert table == knobs_as_markdown()
+
+
+@pytest.mark.parametrize("name", Catalog.load({}, "none").names())
+def test_every_builtin_is_named(name: str) -> None:
+    assert f"`{name}`" in DOCUMENT
+
+
+def test_every_group_and_compression_algorithm_is_named() -> None:
+    for entry in (*GROUPS.entries, *CERT_COMPRESSION.entries):
+        for name in (entry.name, *entry.aliases):
+            assert f"`{name}`" in DOCUMENT
+
+
+def test_every_family_of_signature_algorithms_is_named() -> None:
+    for entry in SIGALGS.entries:
+        assert entry.name.rstrip("0123456789") in DOCUMENT
