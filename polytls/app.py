@@ -23,13 +23,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polytls.engine import Engine
-from polytls.errors import PolytlsError
+from polytls.errors import EngineError, PolytlsError, ProfileError
 from polytls.profiles import Catalog
 from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
 from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
 from polytls.settings import Address, LeafKey, Mode, Settings
-from polytls.telemetry.log import LineWriter, TunnelLog, to_descriptor, wants_colour
+from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
 
 if TYPE_CHECKING:
     from polytls.engine import Credential
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from polytls.pki.cache import LeafCache
     from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
     from polytls.pki.root import RootCA
+    from polytls.profiles import HelloSpec
 
 SPARE_STREAMS = 1024
 """Beside two for each tunnel: connections whose head is being read, or that are being told no."""
@@ -147,7 +148,9 @@ class App:
             days=certificate.leaf_days,
         )
         profiles = Profiles(catalog, self._contexts())
-        profiles.find(settings.upstream.default_profile)  # now, so that what is wrong shows at the start
+        # Contexts are made when first used; those that a user can have got wrong are made now.
+        for name in (settings.upstream.default_profile, *settings.profile_tables):
+            profiles.find(name)
         with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
         return Interception(
             profiles=profiles,
@@ -175,7 +178,14 @@ class App:
         verify_host = verify and upstream.verify_hostname
         trust = load_trust(upstream.ca_file) if verify else None
         self.trusted_roots = None if trust is None else trust.num_roots
-        return Contexts(lambda spec: ClientContext(spec, trust, verify_chain=verify, verify_host=verify_host))
+
+        def make(spec: HelloSpec) -> ClientContext:
+            try:
+                return ClientContext(spec, trust, verify_chain=verify, verify_host=verify_host)
+            except EngineError as error:
+                raise ProfileError(spec.source, f"profiles.{spec.name}", str(error)) from error
+
+        return Contexts(make)
 
     def _audit(self, event: MintEvent) -> None:
         # On a minting thread; `report` only queues.
@@ -207,8 +217,8 @@ async def _run(
     settings: Settings, origins: Mapping[str, str], announce: Callable[[Started], None], files: int
 ) -> None:
     colour = wants_colour(sys.stdout, os.environ)
-    log = TunnelLog(to_descriptor(sys.stdout.fileno()), settings.log.format, colour=colour)
-    notes = LineWriter(to_descriptor(sys.stderr.fileno()), lambda lines: f"... {lines} notes are missing")
+    log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour)
+    notes = LineWriter(to_stream(sys.stderr), lambda lines: f"... {lines} notes are missing")
 
     def report(text: str) -> None:
         notes.put(lambda: f"polytls: {text}")
@@ -243,7 +253,9 @@ def _on_signals(app: App, report: Callable[[str], None]) -> asyncio.Event:
         live = len(app.server.tracker.live) if app.server is not None else 0
         if live:
             seconds = app.settings.timeouts.drain
-            report(f"stopping: {live} tunnels have {seconds:g} s to end; a second signal ends them now")
+            report(
+                f"stopping; open tunnels ({live}) have {seconds:g} s to end, a second signal ends them now"
+            )
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from polytls import __version__
 from polytls.cli import ca, profiles, serve
-from polytls.errors import UserError
+from polytls.errors import PolytlsError, UserError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -43,9 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         code: int = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed when we were started
+            sys.stdout.flush()
     except UserError as error:
         return _failed(str(error), EXIT_USAGE)
+    except PolytlsError as error:
+        return _failed(str(error), EXIT_FAILED)
     except BrokenPipeError:
         # Whoever read our output has enough (`| head`). Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

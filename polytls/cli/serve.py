@@ -7,6 +7,7 @@ Options are the last layer of the configuration: each sets one key of the file, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import shlex
@@ -99,8 +100,13 @@ def run(args: argparse.Namespace) -> int:
 
     loaded = load_settings(args.config, os.environ, overrides(args))
 
-    from polytls import app
-
+    try:
+        from polytls import app
+    except ModuleNotFoundError as error:
+        if error.name != "polytls.engine._native":
+            raise
+        print("polytls: error: the native engine is not built; build it with `make build`", file=sys.stderr)
+        return 1
     try:
         app.run(loaded.settings, origins=loaded.origins, announce=announce)
     except app.ListenError as error:
@@ -125,8 +131,9 @@ def overrides(args: argparse.Namespace) -> dict[str, object]:
 
 
 def announce(started: Started) -> None:
-    """Say on stderr where the proxy is and how to use it."""
-    print(announcement(started), file=sys.stderr, flush=True)
+    """Say on stderr where the proxy is and how to use it. Nobody has to listen."""
+    with contextlib.suppress(OSError):
+        print(announcement(started), file=sys.stderr, flush=True)
 
 
 def announcement(started: Started) -> str:

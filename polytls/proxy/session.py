@@ -42,6 +42,7 @@ _HEAD_FAILURES = {
     "malformed": (Kind.MALFORMED_HEAD, "the request is no HTTP request head"),
     "closed": (Kind.HEAD_CLOSED, "the client closed the connection before its request head was complete"),
     "reset": (Kind.HEAD_CLOSED, "the client reset the connection before its request head was complete"),
+    "io": (Kind.HEAD_CLOSED, "the connection broke before the client's request head was complete"),
 }
 
 # With non_tls = "relay": the client does not begin with a ClientHello, or waits for upstream to begin. A

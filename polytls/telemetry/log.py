@@ -34,6 +34,7 @@ they differ), bytes, duration, outcome. Both hold metadata only, and no control 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -156,10 +157,15 @@ class TunnelLog:
         self._writer.close()
 
 
-def to_descriptor(fd: int) -> Callable[[bytes], None]:
-    """A `write` for `LineWriter` that writes all bytes to a descriptor, waiting where it is non-blocking."""
+def to_stream(stream: TextIO | None) -> Callable[[bytes], None]:
+    """A `write` for `LineWriter` that writes all bytes to a stream's descriptor, waiting where that does not
+    block. None, as for a stdout that was closed before the start, has no descriptor: OSError, always. (Its
+    number may be some socket's by now.)"""
+    fd = -1 if stream is None else stream.fileno()
 
     def write(data: bytes) -> None:
+        if fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         left = memoryview(data)
         while left:
             try:
@@ -170,9 +176,11 @@ def to_descriptor(fd: int) -> Callable[[bytes], None]:
     return write
 
 
-def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
+def wants_colour(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
     """Colour is for terminals, unless NO_COLOR (https://no-color.org) is set to anything but nothing."""
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    if stream is None or not stream.isatty():
+        return False
+    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def json_line(record: TunnelRecord) -> str:

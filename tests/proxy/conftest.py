@@ -8,16 +8,16 @@ of the tunnels it opens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from polytls.settings import CertificateSettings, EngineSettings, MitmSettings, Settings, UpstreamSettings
-from tests.proxy.harness import Origin, OriginCA, Proxy, echo, hello_http, server_context, with_settings
+from tests.proxy.harness import HOST, Origin, OriginCA, Proxy, echo, hello_http, server_context, with_settings
 
-HOST = "origin.test"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,10 +24,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from polytls.app import App
-from polytls.events import TunnelRecord
 from polytls.settings import Address, ListenSettings, Settings
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from polytls.events import TunnelRecord
+
 T = TypeVar("T")
+HOST = "origin.test"
+REQUEST = b"GET / HTTP/1.1\r\nHost: origin.test\r\nConnection: close\r\n\r\n"
+
 HANG_SECONDS = 30.0
 """No wait of a test that passes comes near it."""
 
@@ -112,8 +118,8 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 class Origin:
-    """A server on 127.0.0.1 (or `host`) that gives every connection to `handler`, in a thread of its own, after a TLS
-    handshake where there is a `context`. `failures` holds what handshakes failed with."""
+    """A server on 127.0.0.1 (or `host`) that gives every connection to `handler`, in a thread of its own,
+    after a TLS handshake where there is a `context`. `failures` holds what went wrong there."""
 
     def __init__(
         self, handler: Handler, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1"
@@ -340,6 +346,18 @@ def client_context(cafile: Path, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
     return context
 
 
+@contextlib.contextmanager
+def tls_tunnel(
+    proxy: Proxy, host: str, port: int, context: ssl.SSLContext, *fields: str, server_name: str | None = None
+) -> Iterator[ssl.SSLSocket]:
+    """A tunnel in which the client's handshake is done."""
+    with (
+        tunnel(proxy, host, port, *fields) as connection,
+        context.wrap_socket(connection, server_hostname=server_name or host) as tls,
+    ):
+        yield tls
+
+
 def client_hello(server_name: str | None, alpn: tuple[str, ...] = ()) -> bytes:
     """The bytes of a ClientHello, as Python's ssl sends it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -359,3 +377,28 @@ def alert_of(data: bytes) -> int | None:
     if len(data) == 7 and data[0] == 21 and data[3:6] == b"\x00\x02\x02":
         return data[6]
     return None
+
+
+# What a client gets
+
+
+def answer_to(
+    proxy: Proxy,
+    root_pem: Path,
+    port: int,
+    *,
+    host: str = HOST,
+    alpn: tuple[str, ...] = (),
+    ask: bytes = REQUEST,
+) -> bytes:
+    """What a client that trusts the proxy gets for a request."""
+    with tls_tunnel(proxy, host, port, client_context(root_pem, alpn)) as tls:
+        tls.sendall(ask)
+        return read_all(tls)
+
+
+def answer_to_hello(proxy: Proxy, port: int, data: bytes, *, host: str = HOST) -> bytes:
+    """What comes back, to the end, for bytes sent into a tunnel."""
+    with tunnel(proxy, host, port) as connection:
+        connection.sendall(data)
+        return read_all(connection)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polytls.settings import Settings
 from polytls.wire.connect import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.proxy.harness import (
     Origin,
@@ -22,6 +21,11 @@ from tests.proxy.harness import (
     read_reply,
     tunnel,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polytls.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,7 @@ _OUTCOMES = {
 
 @st.composite
 def mutated_heads(draw: st.DrawFn) -> bytes:
-    """A good head with some bytes changed, removed, doubled or inserted. Its port is one nobody listens on."""
+    """A good head with some bytes changed, removed, doubled or inserted. Nobody listens on its port."""
     head = bytearray(connect_head("origin.test", 1, "X-PolyTLS-Upstream-Profile: chrome", "Cookie: a=b"))
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, len(head) - 1))

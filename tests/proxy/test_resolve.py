@@ -6,18 +6,21 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytls.engine.facts import SocketAddress
 from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.proxy import resolve as module
 from polytls.proxy.resolve import MAX_ADDRESSES, Overrides, Resolver, interleave, is_address, system_lookup
 from polytls.settings import UpstreamSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from polytls.engine.facts import SocketAddress
 
 T = TypeVar("T")
 NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -57,11 +60,11 @@ def resolver(
     *,
     timeout: float = 30.0,
     ttl: float = 30.0,
-    clock: Callable[[], float] = Clock(),
+    clock: Callable[[], float] | None = None,
     **upstream: Any,
 ) -> Resolver:
     overrides = Overrides(UpstreamSettings(**upstream))
-    return Resolver(overrides, timeout=timeout, ttl=ttl, lookup=lookups, clock=clock)
+    return Resolver(overrides, timeout=timeout, ttl=ttl, lookup=lookups, clock=clock or Clock())
 
 
 def texts(addresses: Sequence[SocketAddress]) -> list[str]:
@@ -343,7 +346,7 @@ def test_a_dead_resolver_costs_so_many_threads_and_then_fails_at_once(
         waiting = []
         for number in range(4):
             waiting.append(asyncio.ensure_future(subject.resolve(f"{number}.test", 443)))
-            while len(lookups.asked) <= number:  # its thread has taken it
+            while len(lookups.asked) <= number:  # noqa: ASYNC110 - it is a thread that takes it
                 await asyncio.sleep(0)
         waiting += [asyncio.ensure_future(subject.resolve(f"{n}.test", 443)) for n in range(4, 7)]
         await asyncio.sleep(0)
@@ -367,7 +370,7 @@ def test_what_nobody_waits_for_any_more_is_not_looked_up(monkeypatch: pytest.Mon
 
     async def scenario() -> None:
         first = asyncio.ensure_future(subject.resolve("first.test", 443))
-        while not lookups.asked:
+        while not lookups.asked:  # noqa: ASYNC110 - it is a thread that asks
             await asyncio.sleep(0)
         left = asyncio.ensure_future(subject.resolve("left.test", 443))
         await asyncio.sleep(0)

@@ -22,7 +22,7 @@ from polytls.telemetry.log import (
     human_seconds,
     json_line,
     text_line,
-    to_descriptor,
+    to_stream,
     wants_colour,
 )
 
@@ -132,47 +132,34 @@ def test_a_json_line_is_one_line_whatever_it_holds(detail: str, sni: str) -> Non
     json.loads(encodable)
 
 
+HEAD = "03:04:05.678  #7  127.0.0.1:50000  "
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        (
-            {},
-            "03:04:05.678  #7  127.0.0.1:50000  example.com:443  mitm firefox  h2 TLS1.3  up 517 B  down 35 kB"
-            "  123 ms  ok",
-        ),
+        ({}, "example.com:443  mitm firefox  h2 TLS1.3  up 517 B  down 35 kB  123 ms  ok"),
         (
             {"client_tls": TLS12, "truncated": True},
-            "03:04:05.678  #7  127.0.0.1:50000  example.com:443  mitm firefox  h2 TLS1.2|TLS1.3  up 517 B"
-            "  down 35 kB  123 ms  ok (truncated)",
+            "example.com:443  mitm firefox  h2 TLS1.2|TLS1.3  up 517 B  down 35 kB  123 ms  ok (truncated)",
         ),
         (
-            {
-                "mode": "passthrough",
-                "profile": None,
-                "client_tls": None,
-                "upstream_tls": None,
-                "host": "2001:db8::1",
-            },
-            "03:04:05.678  #7  127.0.0.1:50000  [2001:db8::1]:443  passthrough  up 517 B  down 35 kB"
-            "  123 ms  ok",
+            {"mode": "passthrough", "profile": None, "client_tls": None, "upstream_tls": None, "host": "::1"},
+            "[::1]:443  passthrough  up 517 B  down 35 kB  123 ms  ok",
         ),
         (
             {
                 "client_tls": None,
                 "upstream_tls": None,
-                "bytes_up": 0,
-                "bytes_down": 0,
                 "outcome": "certificate_expired",
-                "side": "upstream",
                 "detail": "it ended",
             },
-            "03:04:05.678  #7  127.0.0.1:50000  example.com:443  mitm firefox  up 0 B  down 0 B  123 ms"
-            "  certificate_expired: it ended",
+            "example.com:443  mitm firefox  up 517 B  down 35 kB  123 ms  certificate_expired: it ended",
         ),
     ],
 )
 def test_a_text_line_reads_well(changes: dict[str, Any], line: str) -> None:
-    assert text_line(record(**changes)) == line
+    assert text_line(record(**changes)) == HEAD + line
 
 
 def test_colour_changes_nothing_else() -> None:
@@ -340,11 +327,18 @@ def test_a_pipe_gets_every_byte_also_where_it_does_not_block() -> None:
     os.set_blocking(writing, False)
     data = b"x" * 1_000_000
     received = b""
-    thread = threading.Thread(target=to_descriptor(writing), args=(data,))
+    stream = os.fdopen(writing, "w")
+    thread = threading.Thread(target=to_stream(stream), args=(data,))
     thread.start()
     while len(received) < len(data):
         received += os.read(reading, 65536)
     thread.join()
     os.close(reading)
-    os.close(writing)
+    stream.close()
     assert received == data
+
+
+def test_a_stream_that_never_was_is_one_that_fails() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        to_stream(None)(b"x")
+    assert not wants_colour(None, {})

@@ -66,14 +66,15 @@ bool TimerWheel::next(Next *out) const {
     uint64_t bits = occupied_[level];
     if (bits == 0) continue;
     int shift = level * kBits;
-    int here = static_cast<int>((now_ >> shift) & kSlotMask);
-    uint64_t turned = here == 0 ? bits : (bits >> here) | (bits << (kSlots - here));
-    int slot = (here + __builtin_ctzll(turned)) & static_cast<int>(kSlotMask);
+    // The slot that |now_| is in comes last: what is due in it is on a lower level, or a whole turn away.
+    int first = static_cast<int>((now_ >> shift) + 1) & static_cast<int>(kSlotMask);
+    uint64_t turned = first == 0 ? bits : (bits >> first) | (bits << (kSlots - first));
+    int slot = (first + __builtin_ctzll(turned)) & static_cast<int>(kSlotMask);
     uint64_t width = uint64_t{1} << shift;
     uint64_t start = now_ & ~(width * kSlots - 1);
     uint64_t at = start + static_cast<uint64_t>(slot) * width;
     // Only the top level can hold slots of its next turn.
-    if (at < now_ && level == kLevels - 1) at += width * kSlots;
+    if (at <= now_ && level == kLevels - 1) at += width * kSlots;
     *out = {level, slot, at};
     return true;
   }

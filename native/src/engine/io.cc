@@ -12,8 +12,9 @@ namespace ptl {
 
 namespace {
 
-// How long a closing stream waits for the other end's FIN. A socket closed with bytes unread is reset by the
-// kernel, and the reset can overtake an answer that is still on its way.
+// How long a closing stream waits for its last bytes to be taken, and then for the other end's FIN. A socket closed
+// with bytes unread is reset by the kernel, and the reset can overtake an answer that is still on its way.
+constexpr uint64_t kFlushMs = 30000;
 constexpr uint64_t kLingerMs = 2000;
 constexpr size_t kPlainRecordBytes = 7;
 
@@ -56,6 +57,20 @@ void Loop::mark_broken(Stream *stream, int error) {
   stream->out.clear();
 }
 
+// A send that failed says nothing of what is there to read: an origin that refuses an upload answers first and
+// closes then, and its answer must not be lost to the bytes it did not want.
+void Loop::mark_deaf(Stream *stream, int error) {
+  if (error != EPIPE && error != ECONNRESET) {
+    mark_broken(stream, error);
+    return;
+  }
+  stream->deaf = true;
+  stream->sys_errno = error;
+  stream->writable = false;
+  stream->readable = true;
+  stream->out.clear();
+}
+
 size_t Loop::receive(Stream *stream, uint8_t *scratch, size_t size) {
   if (stream->broken || stream->fin || !stream->readable) return 0;
   for (;;) {
@@ -82,7 +97,7 @@ size_t Loop::receive(Stream *stream, uint8_t *scratch, size_t size) {
 }
 
 bool Loop::send_now(Stream *stream, const uint8_t *bytes, size_t size) {
-  if (stream->broken) return false;
+  if (stream->broken || stream->deaf) return false;
   while (size != 0 && stream->writable && stream->out.empty()) {
     ssize_t n = send(stream->fd.get(), bytes, size, MSG_NOSIGNAL);
     if (n >= 0) {
@@ -91,7 +106,7 @@ bool Loop::send_now(Stream *stream, const uint8_t *bytes, size_t size) {
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       stream->writable = false;
     } else if (errno != EINTR) {
-      mark_broken(stream, errno);
+      mark_deaf(stream, errno);
       return false;
     }
   }
@@ -103,7 +118,7 @@ bool Loop::send_now(Stream *stream, const uint8_t *bytes, size_t size) {
 }
 
 bool Loop::flush(Stream *stream) {
-  if (stream->broken) return false;
+  if (stream->broken || stream->deaf) return false;
   while (!stream->out.empty() && stream->writable) {
     ssize_t n = send(stream->fd.get(), stream->out.data(), stream->out.size(), MSG_NOSIGNAL);
     if (n >= 0) {
@@ -111,7 +126,7 @@ bool Loop::flush(Stream *stream) {
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       stream->writable = false;
     } else if (errno != EINTR) {
-      mark_broken(stream, errno);
+      mark_deaf(stream, errno);
       return false;
     }
   }
@@ -143,7 +158,7 @@ void Loop::close_stream(Stream *stream, uint8_t alert, bool reset, bool say_good
     destroy(stream);
     return;
   }
-  if (stream->broken || stream->connecting) {
+  if (stream->broken || stream->deaf || stream->connecting) {
     destroy(stream);
     return;
   }
@@ -156,7 +171,7 @@ void Loop::close_stream(Stream *stream, uint8_t alert, bool reset, bool say_good
     const uint8_t record[kPlainRecordBytes] = {21, 3, 3, 0, 2, 2, alert};
     stream->emit(record, sizeof(record));
   }
-  wheel_.arm(&stream->timer, now_ms(), kLingerMs);
+  wheel_.arm(&stream->timer, now_ms(), kFlushMs);
   advance_close(stream);
 }
 
@@ -166,13 +181,15 @@ void Loop::advance_close(Stream *stream) {
     return;
   }
   if (!stream->out.empty()) return;
-  if (!stream->shut) {
-    stream->shut = true;
-    if (shutdown(stream->fd.get(), SHUT_WR) != 0) {
+  if (!stream->lingering) {
+    stream->lingering = true;
+    stream->tls.reset();  // nobody will read what still comes
+    wheel_.arm(&stream->timer, now_ms(), kLingerMs);
+    if (!stream->shut && shutdown(stream->fd.get(), SHUT_WR) != 0) {
       destroy(stream);
       return;
     }
-    stream->tls.reset();  // nobody will read what still comes
+    stream->shut = true;
   }
   // What still comes is thrown away, a bounded amount a turn; the timer ends a flood.
   for (int i = 0; i < 4; i++) {

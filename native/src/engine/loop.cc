@@ -104,6 +104,7 @@ void Loop::on_event(uint64_t data, uint32_t events) {
     attempt_ready(stream, events);
     return;
   }
+  if ((events & EPOLLERR) != 0) note_error(stream);
   advance(stream);
 }
 

@@ -105,6 +105,7 @@ class Loop {
   void stage(Stream *stream);
   bool unstage();
   void mark_broken(Stream *stream, int error);
+  void mark_deaf(Stream *stream, int error);
   void close_stream(Stream *stream, uint8_t alert, bool reset, bool say_goodbye);
   void advance_close(Stream *stream);
   void destroy(Stream *stream);
@@ -147,6 +148,8 @@ class Loop {
   static void stagger_over(void *op);
 
   // relay.cc
+  void note_error(Stream *stream);
+  void lose(Relay *relay, Direction *direction);
   void start_relay(Op *op, Stream *stream);
   void turn(Stream *stream);
   void pump(Relay *relay, Direction *direction);
@@ -157,6 +160,7 @@ class Loop {
   void cut_off(Relay *relay, Direction *direction);
   void finish(Relay *relay, Direction *direction);
   void relay_broken(Relay *relay, Stream *whose);
+  void both_done(Relay *relay);
   void relay_over(Relay *relay, int status, Stream *whose, const std::string &detail, int sys_errno);
   void relay_tls_failed(Relay *relay, Stream *whose, const TlsFailure &failure);
   void arm_idle(Relay *relay);

@@ -47,7 +47,9 @@ Op *Loop::enlist(std::unique_ptr<Op> owned) {
   Op *op = owned.get();
   op->loop = this;
   op->started_ns = now_ns_;
-  op->key = op->tag != 0 && under_way_.count(op->tag) == 0 ? op->tag : kOwnKey | ++last_key_;
+  // All accepts of a listener share its tag; they are not cancelled by it.
+  bool named = op->tag != 0 && op->kind != PTL_OP_ACCEPT && under_way_.count(op->tag) == 0;
+  op->key = named ? op->tag : kOwnKey | ++last_key_;
   op->deadline.callback = deadline_passed;
   op->deadline.argument = op;
   if (op->deadline_ms != 0) wheel_.arm(&op->deadline, now_ms(), op->deadline_ms);
@@ -266,7 +268,7 @@ void Loop::try_read(Stream *stream) {
 }
 
 void Loop::try_write(Stream *stream) {
-  if (stream->broken) {
+  if (stream->broken || stream->deaf) {
     fail_gone(stream->op, stream);
   } else if (stream->out.empty()) {
     complete(stream->op, completion_of(stream->op, PTL_OK));
@@ -333,7 +335,7 @@ void Loop::fail_with_input(Op *op, Stream *stream, int status) {
 }
 
 void Loop::fail_gone(Op *op, Stream *stream) {
-  if (!stream->broken) {
+  if (!stream->broken && !stream->deaf) {
     fail(op, PTL_E_CLOSED, "the connection was closed");
     return;
   }

@@ -30,7 +30,9 @@ inline uint32_t handle_generation(ptl_stream handle) { return static_cast<uint32
 
 class Slab {
  public:
-  explicit Slab(uint32_t loop) : loop_(loop) {}
+  // |first_generation| is what handles begin with; tests begin near the end.
+  explicit Slab(uint32_t loop, uint32_t first_generation = 1)
+      : loop_(loop), first_generation_(first_generation) {}
 
   // add takes |stream| over and gives it a handle; it returns null when the loop has no more room.
   Stream *add(std::unique_ptr<Stream> stream) {
@@ -42,6 +44,7 @@ class Slab {
       if (slots_.size() >= kMaxStreamsPerLoop) return nullptr;
       index = static_cast<uint32_t>(slots_.size());
       slots_.emplace_back();
+      slots_.back().generation = first_generation_;
     }
     Slot &slot = slots_[index];
     slot.stream = std::move(stream);
@@ -81,10 +84,11 @@ class Slab {
  private:
   struct Slot {
     std::unique_ptr<Stream> stream;
-    uint32_t generation = 1;
+    uint32_t generation;
   };
 
   const uint32_t loop_;
+  const uint32_t first_generation_;
   uint32_t count_ = 0;
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;

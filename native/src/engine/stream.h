@@ -40,10 +40,12 @@ struct Stream final : public Sink {
   bool hung_up = false;  // EPOLLRDHUP or EPOLLHUP was seen: read until the end
   bool fin = false;      // recv returned 0
   bool broken = false;   // a socket error: |sys_errno|
+  bool deaf = false;     // the other end takes no more bytes, though some of its own may still be there to read
   bool ended = false;    // close_notify came, or TLS failed: the uppermost layer gives no more
 
   bool connecting = false;
   bool closing = false;   // its handle is stale already
+  bool lingering = false; // closing, and everything is sent
   bool shut = false;      // our FIN was sent
   bool dead = false;      // on the way to be freed
   bool queued = false;    // waits for its next turn

@@ -33,12 +33,23 @@ void Loop::start_relay(Op *op, Stream *stream) {
 // turn does what |stream| made possible: what it has to say goes on, and what waited for it to listen.
 void Loop::turn(Stream *stream) {
   Relay *relay = stream->op->relay.get();
-  if (stream->broken) {
+  // Once it has said all it had to say, and was told all there was, how a socket goes away matters to nobody.
+  if (stream->broken && !(relay->leaving(stream).ended && relay->reaching(stream).told)) {
     relay_broken(relay, stream);
     return;
   }
   pump(relay, &relay->reaching(stream));
   if (!relay->over) pump(relay, &relay->leaving(stream));
+}
+
+// note_error looks at an error that no read will find, because nothing more is read from |stream|.
+void Loop::note_error(Stream *stream) {
+  if (stream->op == nullptr || stream->op->kind != PTL_OP_RELAY) return;
+  if (!stream->op->relay->leaving(stream).ended) return;
+  int error = 0;
+  socklen_t length = sizeof(error);
+  getsockopt(stream->fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error != 0) mark_broken(stream, error);
 }
 
 void Loop::pump(Relay *relay, Direction *direction) {
@@ -120,7 +131,7 @@ bool Loop::pump_tls(Relay *relay, Direction *direction, size_t *budget) {
   bool kept = from->tls->keep_rest();
   flush(from);  // answers of the layer itself, such as to a KeyUpdate
   if (!sent) {
-    relay_broken(relay, to);
+    lose(relay, direction);
   } else if (!written || !kept) {
     relay_over(relay, PTL_E_TLS, written ? from : to, "a record could not be written", 0);
   } else if (last == -1) {
@@ -163,7 +174,7 @@ bool Loop::forward(Relay *relay, Direction *direction, const uint8_t *bytes, siz
     sent = send_now(to, bytes, size);
   }
   if (!sent) {
-    relay_broken(relay, to);
+    lose(relay, direction);
     return false;
   }
   if (!encrypted) {
@@ -180,39 +191,57 @@ void Loop::note_moved(Relay *relay, Direction *direction, size_t size) {
   counters_.relayed_bytes.fetch_add(size, std::memory_order_relaxed);
 }
 
+// lose gives |direction| up, because who it leads to takes no more. What that one still has to say goes on.
+void Loop::lose(Relay *relay, Direction *direction) {
+  if (direction->to->broken) {
+    relay_broken(relay, direction->to);
+    return;
+  }
+  relay->lost = direction->to;
+  direction->ended = direction->told = direction->done = true;
+  Direction *back = direction == &relay->up ? &relay->down : &relay->up;
+  if (back->done) {
+    both_done(relay);
+  } else {
+    make_ready(back->from);
+  }
+}
+
 // finish hands the end of |direction| on, once everything before it is sent.
 void Loop::finish(Relay *relay, Direction *direction) {
   Stream *to = direction->to;
-  if (to->tls && !direction->truncated) to->tls->close_notify();
-  if (!flush(to)) {
-    relay_broken(relay, to);
-    return;
+  if (!direction->told) {
+    if (!flush(to)) {
+      lose(relay, direction);
+      return;
+    }
+    if (!to->out.empty()) return;
+    direction->told = true;
+    if (to->tls && !direction->truncated) to->tls->close_notify();
   }
+  // From here on everything that |from| said has been taken; a goodbye that cannot be delivered is no failure.
+  flush(to);
   if (!to->out.empty()) return;
-  if (shutdown(to->fd.get(), SHUT_WR) != 0 && errno != ENOTCONN) {
-    mark_broken(to, errno);
-    relay_broken(relay, to);
-    return;
-  }
+  if (!to->broken && !to->deaf) shutdown(to->fd.get(), SHUT_WR);
   to->shut = true;
   direction->done = true;
   if (relay->up.done && relay->down.done) {
-    relay_over(relay, PTL_OK, nullptr, "", 0);
+    both_done(relay);
   } else {
     arm_idle(relay);
   }
 }
 
+void Loop::both_done(Relay *relay) {
+  if (relay->lost != nullptr) {
+    relay_broken(relay, relay->lost);
+  } else {
+    relay_over(relay, PTL_OK, nullptr, "", 0);
+  }
+}
+
 void Loop::relay_broken(Relay *relay, Stream *whose) {
   int error = whose->sys_errno;
-  // Once both have said all they had to say, how the sockets go away matters to nobody.
-  if (relay->up.ended && relay->down.ended && whose->out.empty()) {
-    bool both_told = relay->leaving(whose).done || relay->reaching(whose).done;
-    if (both_told && (error == ECONNRESET || error == EPIPE || error == ENOTCONN)) {
-      relay_over(relay, PTL_OK, nullptr, "", 0);
-      return;
-    }
-  }
   bool reset = error == ECONNRESET || error == EPIPE;
   relay_over(relay, reset ? PTL_E_RESET : PTL_E_IO, whose, strerror(error), error);
 }

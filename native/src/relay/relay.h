@@ -24,7 +24,8 @@ struct Direction {
   uint64_t bytes = 0;
   bool ended = false;      // |from| has no more to say
   bool truncated = false;  // it ended without close_notify
-  bool done = false;       // and |to| has been told
+  bool told = false;       // |to| has everything that |from| said
+  bool done = false;       // and knows that this was all
 };
 
 struct Relay {
@@ -34,6 +35,7 @@ struct Relay {
   uint64_t moved_ns = 0;       // when a byte last moved
   uint64_t first_byte_ns = 0;  // when |other| first gave one
   bool truncated = false;      // a side stopped without close_notify while the other had more to say
+  Stream *lost = nullptr;      // who stopped taking bytes before it had all
   bool over = false;
   Timer idle;
 

@@ -175,7 +175,8 @@ bool TlsLayer::has_received() const {
   return !received_.empty() || (below_ && below_->has_received());
 }
 
-void TlsLayer::note_first(const uint8_t *bytes) {
+void TlsLayer::note_read(const uint8_t *bytes, size_t size) {
+  if (!handshaken_ && !is_client()) extra_->watch.feed(bytes, size);
   if (saw_byte_) return;
   saw_byte_ = true;
   saw_record_ = bytes[0] == kRecordAlert || bytes[0] == kRecordHandshake;
@@ -200,7 +201,7 @@ int TlsLayer::read_below(uint8_t *out, size_t size) {
     size_t n = std::min(size, received_.size());
     memcpy(out, received_.data(), n);
     received_.consume(n);
-    note_first(out);
+    note_read(out, n);
     return static_cast<int>(n);
   }
   if (below_) {
@@ -208,7 +209,7 @@ int TlsLayer::read_below(uint8_t *out, size_t size) {
     int n = below_->read(out, size, &failure);
     if (n < 0) below_closed_ = true;
     if (n == -2) trouble_below_ = true;
-    if (n > 0) note_first(out);
+    if (n > 0) note_read(out, static_cast<size_t>(n));
     return n;
   }
   size_t n = std::min(size, chunk_len_);
@@ -216,7 +217,7 @@ int TlsLayer::read_below(uint8_t *out, size_t size) {
   memcpy(out, chunk_, n);
   chunk_ += n;
   chunk_len_ -= n;
-  note_first(out);
+  note_read(out, n);
   return static_cast<int>(n);
 }
 
@@ -260,6 +261,12 @@ void TlsLayer::explain(TlsFailure *out) {
     if (out->status == PTL_E_VERIFY && extra_) {
       out->verify_error = extra_->verdict.error;
       out->detail = extra_->verdict.detail;
+    }
+    const bool sent_clear = extra_ && flight_sent_ && !is_client() && extra_->watch.alert() != 0;
+    if (out->status == PTL_E_TLS && sent_clear) {
+      out->status = PTL_E_ALERT;
+      out->alert = extra_->watch.alert();
+      out->detail = SSL_alert_desc_string_long(out->alert);
     }
   }
   ERR_clear_error();

@@ -18,6 +18,7 @@
 #include "base/ref.h"
 #include "tls/contexts.h"
 #include "tls/credential.h"
+#include "tls/record_watch.h"
 
 namespace ptl {
 
@@ -87,7 +88,7 @@ class TlsLayer {
   bool write_below(const uint8_t *bytes, size_t size);
   void explain(TlsFailure *out);
   void note_flight(const uint8_t *bytes, size_t size);
-  void note_first(const uint8_t *bytes);
+  void note_read(const uint8_t *bytes, size_t size);
   TlsLayer *lowest();
 
   bssl::UniquePtr<SSL> ssl_;
@@ -103,6 +104,7 @@ class TlsLayer {
     std::string name;         // client: whom to verify
     std::string session_key;  // client: empty unless the context resumes
     std::string protocol;     // server: the one to agree on
+    RecordWatch watch;        // server: what the client sends
     Verdict verdict;
   };
   std::unique_ptr<Extra> extra_;
