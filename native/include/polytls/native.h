@@ -94,8 +94,11 @@ void ptl_credential_free(ptl_credential *credential);
 
 /* A ptl_hello says what an upstream ClientHello offers, as far as knobs go. A NULL pointer means the
  * library's default; |key_shares| that is not NULL with a count of zero means none are sent. |alpn| is the profile's list in wire form (a length byte before each
- * name); what is offered on one connection is given with its operation. |template_bytes| is reserved for
- * the exact form and must be empty in this version. */
+ * name); what is offered on one connection is given with its operation.
+ *
+ * |template_bytes|, where there are any, say exactly what the hello is (native/boringssl/patches, the format is
+ * told in ssl/client_hello_template.h). Then of the knobs count only |resumption|, |alps| with its code point, and
+ * |cert_compression|, which then says what can be undone and not what is offered. */
 typedef struct ptl_hello {
   int grease;
   int permute_extensions;

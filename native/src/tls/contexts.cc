@@ -65,16 +65,58 @@ bool wire_list_valid(const uint8_t *list, size_t list_len) {
 
 std::string ptl_client_context::init(const ptl_hello &hello, ptl_trust *trust, int verify) {
   if (verify != 0 && trust == nullptr) return "verification needs trusted roots";
-  if (hello.template_len != 0) return "this version has no exact templates";
   ctx_ = new_ctx();
   if (!ctx_) return "out of memory";
   SSL_CTX *ctx = ctx_.get();
   trust_ = ptl::Ref<ptl_trust>::share(trust);
   verify_ = verify;
-  ech_grease_ = hello.ech_grease != 0;
   alps_new_codepoint_ = hello.alps_new_codepoint != 0;
   resumption_ = hello.resumption != 0;
 
+  std::string problem = hello.template_len != 0 ? set_template(hello) : set_knobs(hello);
+  if (!problem.empty()) return problem;
+  for (size_t i = 0; i < hello.num_cert_compression; i++) {
+    if (!ptl::offer_decompression(ctx, hello.cert_compression[i])) {
+      return complaint("the certificate compression");
+    }
+  }
+  if (!wire_list_valid(hello.alps, hello.alps_len)) return "the ALPS list is not in wire form";
+  for (size_t i = 0; i < hello.alps_len; i += 1u + hello.alps[i]) {
+    alps_.emplace_back(hello.alps + i + 1, hello.alps + i + 1 + hello.alps[i]);
+  }
+  SSL_CTX_set_custom_verify(ctx, SSL_VERIFY_PEER, ptl::LayerCallbacks::verify);
+  if (resumption_) {
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(ctx, ptl::LayerCallbacks::new_session);
+  } else {
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+  }
+  // What is set per connection is tried once here, so that a bad profile fails at start.
+  bssl::UniquePtr<SSL> probe(SSL_new(ctx));
+  std::vector<uint8_t> alpn(hello.alps, hello.alps + hello.alps_len);
+  if (!probe || !configure_per_connection(probe.get(), alpn)) {
+    return complaint(template_ ? "the template" : "the key shares");
+  }
+  return "";
+}
+
+// A template decides what is offered; what BoringSSL must be ready for is derived from it per connection. Here it is
+// only opened as wide as any template may reach.
+std::string ptl_client_context::set_template(const ptl_hello &hello) {
+  size_t offset = 0;
+  template_.reset(SSL_CLIENT_HELLO_TEMPLATE_parse(hello.template_bytes, hello.template_len, &offset));
+  if (!template_) return "the template cannot be used; what is wrong begins at byte " + std::to_string(offset);
+  SSL_CTX *ctx = ctx_.get();
+  if (!SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION) ||
+      !SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION)) {
+    return complaint("the version bounds");
+  }
+  return "";
+}
+
+std::string ptl_client_context::set_knobs(const ptl_hello &hello) {
+  SSL_CTX *ctx = ctx_.get();
+  ech_grease_ = hello.ech_grease != 0;
   SSL_CTX_set_grease_enabled(ctx, hello.grease);
   SSL_CTX_set_permute_extensions(ctx, hello.permute_extensions);
   if (hello.ocsp_stapling) SSL_CTX_enable_ocsp_stapling(ctx);
@@ -94,35 +136,19 @@ std::string ptl_client_context::init(const ptl_hello &hello, ptl_trust *trust, i
   if (hello.cipher_list != nullptr && !SSL_CTX_set_strict_cipher_list(ctx, hello.cipher_list)) {
     return complaint("the cipher list");
   }
-  for (size_t i = 0; i < hello.num_cert_compression; i++) {
-    if (!ptl::offer_decompression(ctx, hello.cert_compression[i])) {
-      return complaint("the certificate compression");
-    }
-  }
-  if (!wire_list_valid(hello.alps, hello.alps_len)) return "the ALPS list is not in wire form";
-  for (size_t i = 0; i < hello.alps_len; i += 1u + hello.alps[i]) {
-    alps_.emplace_back(hello.alps + i + 1, hello.alps + i + 1 + hello.alps[i]);
-  }
   if (hello.key_shares != nullptr) {
     key_shares_chosen_ = true;
     key_shares_.assign(hello.key_shares, hello.key_shares + hello.num_key_shares);
   }
-  SSL_CTX_set_custom_verify(ctx, SSL_VERIFY_PEER, ptl::LayerCallbacks::verify);
-  if (resumption_) {
-    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(ctx, ptl::LayerCallbacks::new_session);
-  } else {
-    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-  }
-  // What is set per connection is tried once here, so that a bad profile fails at start.
-  bssl::UniquePtr<SSL> probe(SSL_new(ctx));
-  std::vector<uint8_t> alpn(hello.alps, hello.alps + hello.alps_len);
-  if (!probe || !configure_per_connection(probe.get(), alpn)) return complaint("the key shares");
   return "";
 }
 
 bool ptl_client_context::configure_per_connection(SSL *ssl, const std::vector<uint8_t> &alpn) const {
-  SSL_set_enable_ech_grease(ssl, ech_grease_);
+  if (template_) {  // first: it sets versions, groups and algorithms (SSL_set1_client_hello_template)
+    if (!SSL_set1_client_hello_template(ssl, template_.get())) return false;
+  } else {
+    SSL_set_enable_ech_grease(ssl, ech_grease_);
+  }
   if (key_shares_chosen_ &&
       !SSL_set1_client_key_shares(ssl, key_shares_.data(), key_shares_.size())) {
     return false;

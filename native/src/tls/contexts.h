@@ -36,7 +36,11 @@ struct ptl_client_context : public ptl::RefCounted<ptl_client_context> {
  private:
   bool configure_per_connection(SSL *ssl, const std::vector<uint8_t> &alpn) const;
 
+  std::string set_knobs(const ptl_hello &hello);
+  std::string set_template(const ptl_hello &hello);
+
   bssl::UniquePtr<SSL_CTX> ctx_;
+  bssl::UniquePtr<SSL_CLIENT_HELLO_TEMPLATE> template_;  // null: by knobs
   ptl::Ref<ptl_trust> trust_;
   int verify_ = PTL_VERIFY_CHAIN | PTL_VERIFY_HOST;
   bool ech_grease_ = false;
