@@ -55,6 +55,13 @@ def test_a_certificate_that_is_wrong(mitm: Serve, authority: Authority, host: st
         assert fetch(mitm, "--http2", f"https://{host}:{origin.port}/").status == 502
 
 
+@pytest.mark.xfail(reason="a self-signed certificate without keyCertSign counts as one of an unknown root")
+def test_a_self_signed_certificate_that_is_no_ca(mitm: Serve, authority: Authority, host: str) -> None:
+    """As Go's generate_cert makes it: OpenSSL's rules do not count it as its own issuer, people do."""
+    with Origin(origin_context(authority.issue(host, self_signed=True, cert_sign=False))) as origin:
+        _assert_page(mitm, host, origin.port, "certificate_self_signed")
+
+
 def test_a_certificate_for_another_host(mitm: Serve, authority: Authority, host: str) -> None:
     with Origin(origin_context(authority.issue("elsewhere.test"))) as origin:
         _assert_page(mitm, host, origin.port, "certificate_wrong_host")
@@ -66,12 +73,10 @@ def test_a_certificate_of_a_root_that_is_not_trusted(mitm: Serve, host: str, tmp
         _assert_page(mitm, host, origin.port, "certificate_unknown_root")
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_key_that_may_not_sign(
-    mitm: Serve, authority: Authority, host: str, version: ssl.TLSVersion
-) -> None:
+def test_a_key_that_may_not_sign(mitm: Serve, authority: Authority, host: str) -> None:
+    """In TLS 1.3 alone: in TLS 1.2 OpenSSL does not even choose such a certificate."""
     certificate = authority.issue("*.lab.test", digital_signature=False)
-    with Origin(origin_context(certificate, maximum=version)) as origin:
+    with Origin(origin_context(certificate)) as origin:
         _assert_page(mitm, host, origin.port, "certificate_wrong_usage")
 
 
@@ -117,7 +122,7 @@ def test_a_client_that_cannot_read_the_page_gets_an_alert(
 ) -> None:
     context = client_context(mitm.root_pem, alpn=("h2",))
     with Origin(origin_context(authority.issue("elsewhere.test"))) as origin:
-        assert _alert(mitm, host, origin.port, context) == "SSLV3_ALERT_HANDSHAKE_FAILURE"
+        assert _alert(mitm, host, origin.port, context) == "sslv3 alert handshake failure"
     _assert_ended(mitm.record(host), "certificate_wrong_host", "upstream", "upstream_tls")
 
 
@@ -153,7 +158,7 @@ def test_the_lab_need_not_verify_the_name(
 
 def test_another_server_name_than_the_connect_host(mitm: Serve, origin: Origin, host: str) -> None:
     context = client_context(mitm.root_pem)
-    assert _alert(mitm, host, origin.port, context, server_name="elsewhere.test") == "TLSV1_UNRECOGNIZED_NAME"
+    assert _alert(mitm, host, origin.port, context, server_name="elsewhere.test") == "tlsv1 unrecognized name"
     record = mitm.record(host)
     _assert_ended(record, "sni_mismatch", "client", "hello")
     assert record["sni"] == "elsewhere.test"
@@ -171,7 +176,7 @@ def test_no_server_name(mitm: Serve, serve: Callable[..., Serve], origin: Origin
     strict = serve("--sni", "require")
     with tunnel(strict, host, origin.port) as plain, pytest.raises(ssl.SSLError) as caught:
         context.wrap_socket(plain)
-    assert alert_of(caught.value) == "TLSV1_UNRECOGNIZED_NAME"
+    assert alert_of(caught.value) == "tlsv1 unrecognized name"
     _assert_ended(strict.record(host), "sni_missing", "client", "hello")
 
 
@@ -183,11 +188,12 @@ def test_a_client_that_does_not_trust_the_root(mitm: Serve, origin: Origin, host
     assert "does not trust the root CA" in record["detail"]
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated:DeprecationWarning")
 def test_a_client_that_is_too_old(mitm: Serve, origin: Origin, host: str) -> None:
     context = client_context(mitm.root_pem, ciphers="ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1
-    assert _alert(mitm, host, origin.port, context) == "TLSV1_ALERT_PROTOCOL_VERSION"
+    assert _alert(mitm, host, origin.port, context) == "tlsv1 alert protocol version"
     _assert_ended(mitm.record(host), "client_no_shared_parameters", "client", "client_tls")
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.peers.clients import client_context, read_all, read_head, tls_tunnel
+from tests.peers.certificates import Authority
+from tests.peers.clients import client_context, read_all, read_head, tls_tunnel, tunnel
 from tests.peers.origin import Origin, Seen, end_in_order, origin_context
 from tests.peers.serve import HANG_SECONDS, Serve, went_well
 from tests.peers.tools import fetch, require
@@ -35,7 +37,7 @@ def test_openssl_accepts_the_leaf_strictly(
     name = "127.0.0.1" if literal else host
     leaf = _leaf(mitm, name, origin.port, client_context(mitm.root_pem))
     pem = tmp_path / "leaf.pem"
-    pem.write_text(ssl.DER_cert_to_PEM_cert(leaf.public_bytes(x509.base.serialization.Encoding.DER)))
+    pem.write_text(ssl.DER_cert_to_PEM_cert(leaf.public_bytes(Encoding.DER)))
     named = ["-verify_ip", name] if literal else ["-verify_hostname", name]
     done = subprocess.run(
         [
@@ -80,7 +82,8 @@ def test_one_leaf_for_one_host_however_many_ask_at_once(mitm: Serve, origin: Ori
 
 
 @pytest.mark.parametrize(
-    ("ciphers", "kind"), [("ECDHE-RSA-AES128-GCM-SHA256", rsa.RSAPublicKey), ("ECDHE+AESGCM", ec.EllipticCurvePublicKey)]
+    ("ciphers", "kind"),
+    [("ECDHE-RSA-AES128-GCM-SHA256", rsa.RSAPublicKey), ("ECDHE+AESGCM", ec.EllipticCurvePublicKey)],
 )
 def test_a_client_that_knows_rsa_alone_gets_rsa(
     mitm: Serve, origin: Origin, host: str, ciphers: str, kind: type[object]
@@ -129,10 +132,7 @@ def test_tls_versions_of_the_two_sides_are_independent(
     assert record["upstream_tls"]["version"] == name[upstream]
 
 
-def test_an_origin_with_an_rsa_certificate(mitm: Serve, authority: object, host: str) -> None:
-    from tests.peers.certificates import Authority
-
-    assert isinstance(authority, Authority)
+def test_an_origin_with_an_rsa_certificate(mitm: Serve, authority: Authority, host: str) -> None:
     for maximum in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         context = origin_context(authority.issue("*.lab.test", use_rsa=True), maximum=maximum)
         with Origin(context) as origin:
@@ -157,8 +157,6 @@ class Parent:
         self._listener.close()
 
     def _serve(self) -> None:
-        from tests.peers.clients import tunnel
-
         inside, _ = self._listener.accept()
         with inside, tunnel(*self._target) as outside:
             back = threading.Thread(target=_copy, args=(outside, inside))

@@ -57,14 +57,20 @@ class Authority:
         self_signed: bool = False,
         usage: Sequence[x509.ObjectIdentifier] = (SERVER_AUTH,),
         digital_signature: bool = True,
+        cert_sign: bool | None = None,
         use_rsa: bool = False,
     ) -> Path:
-        """A PEM file, certificate first and then its key, for `hosts` (names or IP addresses)."""
+        """A PEM file, certificate first and then its key, for `hosts` (names or IP addresses). `cert_sign`: its
+        key usage allows to sign certificates; None: if it signed itself."""
         key: Key = rsa_key() if use_rsa else ec.generate_private_key(ec.SECP256R1())
         subject = _name(hosts[0])
         issuer, signer = (subject, key) if self_signed else (self._name, self._key)
         names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-        key_usage = _usage(digital_signature=digital_signature, key_agreement=not digital_signature)
+        key_usage = _usage(
+            digital_signature=digital_signature,
+            key_agreement=not digital_signature,
+            key_cert_sign=self_signed if cert_sign is None else cert_sign,
+        )
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
         certificate = (
             _builder(subject, issuer, key, from_days, to_days)

@@ -56,7 +56,7 @@ void Loop::on_acceptable(uint8_t id) {
         pause_accepting();
         return;
       }
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINVAL) return;  // EINVAL: it was shut down
       continue;  // the client went away before it was accepted (accept(2) lists what that can look like)
     }
     counters_.accepted.fetch_add(1, std::memory_order_relaxed);
