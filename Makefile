@@ -100,5 +100,7 @@ tools:
 	  echo "polytls: error: $(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "polytls: error: $(PYTHON) cannot make virtual environments; install them (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys, sysconfig, pathlib; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || { \
+	  echo "polytls: error: Python.h of $(PYTHON) is missing; install it (Debian, Ubuntu: apt-get install python3-dev)" >&2; exit 1; }
 	@for compiler in $(COMPILERS); do command -v $$compiler >/dev/null && exit; done; \
 	  echo "polytls: error: no C++ compiler was found; install one (Debian, Ubuntu: apt-get install g++) or name it in CXX" >&2; exit 1

@@ -18,17 +18,18 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from polytls.config.load import DEFAULTS
 from polytls.engine import Engine
 from polytls.errors import EngineError, PolytlsError, ProfileError
 from polytls.profiles import Catalog
 from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
 from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
-from polytls.settings import Address, LeafKey, Mode, Settings
+from polytls.settings import Address, LeafKey, LimitSettings, Mode, Settings
 from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ SPARE_FILES = 256
 """Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
 
 _DEFAULT_PROFILE = "proxy.upstream.default_profile"
+_TUNNELS = "proxy.limits.tunnels"
 
 
 class ListenError(PolytlsError):
@@ -209,12 +211,23 @@ def run(settings: Settings, *, origins: Mapping[str, str], announce: Callable[[S
 
     Raises as `App.start` does.
     """
-    files = raise_file_limit()
-    asyncio.run(_run(settings, origins, announce, files))
+    possible = max(1, (raise_file_limit() - SPARE_FILES) // 2)
+    wanted = settings.limits.tunnels
+    # Beyond that, connections would wait for descriptors instead of being told 503.
+    allowed = replace(settings, limits=LimitSettings(tunnels=min(wanted, possible)))
+    short = possible < wanted and origins.get(_TUNNELS, DEFAULTS) != DEFAULTS
+    warning = (
+        f"{wanted} tunnels need more open files than are allowed; {possible} are possible:"
+        " raise the hard limit (ulimit -Hn)"
+    )
+    asyncio.run(_run(allowed, origins, announce, (warning,) if short else ()))
 
 
 async def _run(
-    settings: Settings, origins: Mapping[str, str], announce: Callable[[Started], None], files: int
+    settings: Settings,
+    origins: Mapping[str, str],
+    announce: Callable[[Started], None],
+    warnings: tuple[str, ...],
 ) -> None:
     colour = wants_colour(sys.stdout, os.environ)
     log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour)
@@ -228,7 +241,7 @@ async def _run(
         try:
             address = await app.start()
             stopping = _on_signals(app, report)
-            announce(_started(app, address, files))
+            announce(_started(app, address, warnings))
             # What is here now stays: the collector need not look at it again and again.
             gc.collect()
             gc.freeze()
@@ -274,18 +287,18 @@ def raise_file_limit() -> int:
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
-def _started(app: App, address: Address, files: int) -> Started:
+def _started(app: App, address: Address, warnings: tuple[str, ...]) -> Started:
     settings = app.settings
     return Started(
         settings=settings,
         address=address,
         threads=0 if app.engine is None else app.engine.threads,
         root_fingerprint=None if app.root is None else app.root.fingerprint_sha256,
-        warnings=tuple(_warnings(settings, address, app.trusted_roots, files)),
+        warnings=(*_warnings(settings, address, app.trusted_roots), *warnings),
     )
 
 
-def _warnings(settings: Settings, address: Address, trusted_roots: int | None, files: int) -> list[str]:
+def _warnings(settings: Settings, address: Address, trusted_roots: int | None) -> list[str]:
     upstream = settings.upstream
     found: list[str] = []
     if not ipaddress.ip_address(address.host).is_loopback:
@@ -300,12 +313,6 @@ def _warnings(settings: Settings, address: Address, trusted_roots: int | None, f
     if upstream.default_upstream is not None:
         found.append(
             f"every tunnel leads to {upstream.default_upstream} (default_upstream): for the lab only"
-        )
-    possible = (files - SPARE_FILES) // 2
-    if possible < settings.limits.tunnels:
-        found.append(
-            f"{files} open files are allowed, enough for {possible} of {settings.limits.tunnels} tunnels:"
-            " raise the hard limit (ulimit -Hn)"
         )
     return found
 

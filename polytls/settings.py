@@ -126,7 +126,7 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True)
 class TimeoutSettings:
-    """[proxy.timeouts] in seconds; 0 means none, where that is allowed (idle, lifetime)."""
+    """[proxy.timeouts] in seconds; 0 means none, where that is allowed (idle, half_closed, lifetime)."""
 
     head: float = 10.0
     resolve: float = 10.0
@@ -134,6 +134,7 @@ class TimeoutSettings:
     hello: float = 10.0
     handshake: float = 15.0
     idle: float = 0.0
+    half_closed: float = 120.0
     lifetime: float = 0.0
     drain: float = 10.0
 

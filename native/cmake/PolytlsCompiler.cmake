@@ -1,8 +1,8 @@
 # The compiler: told in one sentence when it, or a system we know, is not there.
 
 string(CONCAT _polytls_install_compiler
-  "install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`; "
-  "macOS: `xcode-select --install`) or name it in")
+  "install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`) "
+  "or name it in")
 
 # _polytls_require_compiler(language variable names...): what CMake was told to use, else what the
 # environment variable names (pip's build sets it to the compiler that Python was built with), else any
@@ -27,11 +27,11 @@ function(_polytls_require_compiler language variable)
 endfunction()
 
 macro(polytls_enable_compiler)
-  if(NOT CMAKE_HOST_SYSTEM_NAME MATCHES "^(Linux|Darwin)$"
+  if(NOT CMAKE_HOST_SYSTEM_NAME STREQUAL "Linux"
      OR NOT CMAKE_HOST_SYSTEM_PROCESSOR MATCHES "^(x86_64|aarch64|arm64)$")
     message(FATAL_ERROR
       "PolyTLS cannot be built on ${CMAKE_HOST_SYSTEM_NAME} ${CMAKE_HOST_SYSTEM_PROCESSOR}; "
-      "use Linux or macOS on x86_64 or 64-bit ARM (a container will do).")
+      "use Linux on x86_64 or 64-bit ARM (a container will do).")
   endif()
   if(NOT CMAKE_BUILD_TYPE)
     set(CMAKE_BUILD_TYPE Release)

@@ -223,13 +223,14 @@ KEYS: tuple[Key, ...] = (
     _timeout("hello", "From answering 200 to the client's whole ClientHello."),
     _timeout("handshake", "For one TLS handshake, on either side."),
     _timeout("idle", "Without a byte in either direction, the tunnel is closed.", 0, _YEAR, "0: never"),
+    _timeout("half_closed", "As idle, once one direction has ended.", 0, _YEAR, "0: never"),
     _timeout("lifetime", "After this, the tunnel is closed.", 0, _YEAR, "0: never"),
     _timeout("drain", "For open tunnels to end when the proxy stops.", 0, _HOUR, "0: cut at once"),
     Key(
         "proxy.limits.tunnels",
         "limits.tunnels",
         kinds.integer(1, MAX_TUNNELS, "tunnels"),
-        "Open tunnels at once; more are answered 503.",
+        "Open tunnels at once, and never more than open files allow (two each); more are answered 503.",
     ),
     Key(
         "engine.threads",

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from polytls.proxy.snapshot import Interception, Profile, Snapshot
     from polytls.proxy.tracker import Tunnel
 
-HALF_IDLE_SECONDS = 120.0
-"""Of silence, once one direction has ended: a client that is gone looks like one that awaits an answer."""
 PAGE_SECONDS = 5.0
 """For the client's handshake, its request and our page, each: only a failure is at the end of it."""
 MAX_PAGE_HEAD_BYTES = 65536
@@ -91,7 +89,7 @@ async def _pass_through(tunnel: Tunnel, connected: Connected, snapshot: Snapshot
         connected.stream,
         idle=timeouts.idle,
         lifetime=timeouts.lifetime,
-        half_idle=HALF_IDLE_SECONDS,
+        half_idle=timeouts.half_closed,
     )
 
 
@@ -148,7 +146,7 @@ async def _intercept(
         timeout=timeouts.handshake,
         idle=timeouts.idle,
         lifetime=timeouts.lifetime,
-        half_idle=HALF_IDLE_SECONDS,
+        half_idle=timeouts.half_closed,
         on_handshake=client_agreed,
     )
     return facts
@@ -160,7 +158,7 @@ async def _relay_untouched(tunnel: Tunnel, connected: Connected, snapshot: Snaps
     tunnel.stage = Stage.RELAY
     timeouts = snapshot.settings.timeouts
     return await tunnel.client.relay(
-        connected.stream, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=HALF_IDLE_SECONDS
+        connected.stream, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=timeouts.half_closed
     )
 
 

@@ -20,7 +20,7 @@ JSON: one object a line, UTF-8, keys always there, in this order, null where not
                 null or an object: version, cipher, group (IANA's names), alpn, resumed
     bytes_up, bytes_down
                 client to upstream and back: plaintext in MITM mode, the tunnel's bytes in passthrough
-    truncated   a side ended its TLS without saying so (close_notify)
+    truncated   upstream ended its TLS first, and without saying so (close_notify)
     seconds     an object: head, resolve, connect, hello, upstream_handshake, leaf, client_handshake,
                 first_byte, relay, total; null for a step that was not reached
     outcome     "completed", or the kind of failure (`polytls.errors.Kind`)

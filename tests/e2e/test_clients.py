@@ -21,15 +21,19 @@ from tests.peers.tools import require, s_server
 
 
 def test_requests(either: Serve, origin: Origin, host: str) -> None:
-    with requests.Session() as session:
-        session.trust_env = False
-        session.proxies = {"https": either.url}
-        session.verify = str(either.root_pem)
-        for size in (1, 100_000):  # over one tunnel
-            answer = session.get(f"https://{host}:{origin.port}/bytes/{size}", timeout=HANG_SECONDS)
-            assert len(answer.content) == size
-        answer = session.post(f"https://{host}:{origin.port}/", data=b"x" * 70_000, timeout=HANG_SECONDS)
-        assert answer.json()["size"] == 70_000
+    url = f"https://{host}:{origin.port}"
+
+    def talk() -> None:  # connections of urllib3 are closed when nobody holds an answer any more
+        with requests.Session() as session:
+            session.trust_env = False
+            session.proxies = {"https": either.url}
+            session.verify = str(either.root_pem)
+            for size in (1, 100_000):  # over one tunnel
+                assert len(session.get(f"{url}/bytes/{size}", timeout=HANG_SECONDS).content) == size
+            answer = session.post(f"{url}/", data=b"x" * 70_000, timeout=HANG_SECONDS)
+            assert answer.json()["size"] == 70_000
+
+    talk()
     assert went_well(either.record(host))
 
 

@@ -32,7 +32,9 @@ def test_get(either: Serve, origin: Origin, host: str, option: str, http: str) -
         assert record["upstream_tls"]["alpn"] == record["client_tls"]["alpn"] == protocol
 
 
-def test_a_file_of_50_mb_arrives_as_it_was_sent(either: Serve, origin: Origin, host: str, tmp_path: Path) -> None:
+def test_a_file_of_50_mb_arrives_as_it_was_sent(
+    either: Serve, origin: Origin, host: str, tmp_path: Path
+) -> None:
     data = pattern(UPLOAD_BYTES)
     upload = tmp_path / "upload"
     upload.write_bytes(data)
@@ -66,9 +68,7 @@ def test_a_hundred_at_once(either: Serve, origin: Origin, host: str, option: str
 
 
 @pytest.mark.parametrize(("option", "http"), [("--http1.1", "HTTP/1.1"), ("--http2", "HTTP/2.0")])
-def test_nginx(
-    either: Serve, certificate: Path, host: str, tmp_path: Path, option: str, http: str
-) -> None:
+def test_nginx(either: Serve, certificate: Path, host: str, tmp_path: Path, option: str, http: str) -> None:
     with nginx(tmp_path, certificate) as port:
         data = pattern(3_000_000)
         (tmp_path / "files" / "data").write_bytes(data)

@@ -43,7 +43,9 @@ class Authority:
         usage = _usage(key_cert_sign=True)
         builder = _builder(self._name, self._name, self._key, -1, 30)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        self.certificate = builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
+        builder = builder.add_extension(usage, critical=True)
+        builder = builder.add_extension(self._key_identifier(), critical=False)
+        self.certificate = builder.sign(self._key, hashes.SHA256())
         self.pem = directory / "origins-root.pem"
         self.pem.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -55,17 +57,25 @@ class Authority:
         self_signed: bool = False,
         usage: Sequence[x509.ObjectIdentifier] = (SERVER_AUTH,),
         digital_signature: bool = True,
+        cert_sign: bool | None = None,
         use_rsa: bool = False,
     ) -> Path:
-        """A PEM file, certificate first and then its key, for `hosts` (names or IP addresses)."""
+        """A PEM file, certificate first and then its key, for `hosts` (names or IP addresses). `cert_sign`: its
+        key usage allows to sign certificates; None: if it signed itself."""
         key: Key = rsa_key() if use_rsa else ec.generate_private_key(ec.SECP256R1())
         subject = _name(hosts[0])
         issuer, signer = (subject, key) if self_signed else (self._name, self._key)
         names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-        key_usage = _usage(digital_signature=digital_signature, key_agreement=not digital_signature)
+        key_usage = _usage(
+            digital_signature=digital_signature,
+            key_agreement=not digital_signature,
+            key_cert_sign=self_signed if cert_sign is None else cert_sign,
+        )
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
         certificate = (
             _builder(subject, issuer, key, from_days, to_days)
             .add_extension(names, critical=False)
+            .add_extension(authority, critical=False)
             .add_extension(x509.ExtendedKeyUsage(list(usage)), critical=False)
             .add_extension(key_usage, critical=True)
             .sign(signer, hashes.SHA256())
@@ -73,6 +83,9 @@ class Authority:
         path = self._directory / f"origin-{next(self._numbers)}.pem"
         path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
         return path
+
+    def _key_identifier(self) -> x509.SubjectKeyIdentifier:
+        return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
 
 
 def der_pair(pem_file: Path) -> tuple[bytes, bytes]:

@@ -73,8 +73,8 @@ def tls_tunnel(
 
 
 def alert_of(error: ssl.SSLError) -> str:
-    """The alert that OpenSSL says it got, such as TLSV1_UNRECOGNIZED_NAME."""
-    return error.reason or ""
+    """The alert that OpenSSL says it got, such as "tlsv1 unrecognized name"."""
+    return str(error).rpartition("] ")[2].partition(" (_ssl.c")[0]
 
 
 def memory_client(

@@ -114,9 +114,7 @@ def nginx(directory: Path, certificate: Path, *, http2: bool = True) -> Iterator
     config = directory / "nginx.conf"
     user = "user root root;" if os.geteuid() == 0 else ""  # else its worker may not read what tests wrote
     protocol = " http2" if http2 else ""
-    config.write_text(
-        _NGINX.format(port=port, http2=protocol, pem=certificate, dir=directory, user=user)
-    )
+    config.write_text(_NGINX.format(port=port, http2=protocol, pem=certificate, dir=directory, user=user))
     (directory / "files").mkdir(exist_ok=True)
     process = subprocess.Popen(
         [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(config)],

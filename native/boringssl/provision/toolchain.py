@@ -13,7 +13,7 @@ from pathlib import Path
 
 from provision.errors import ProvisionError
 
-SUPPORTED_SYSTEMS = ("Linux", "Darwin")
+SUPPORTED_SYSTEMS = ("Linux",)  # the engine needs epoll and eventfd
 SUPPORTED_MACHINES = ("x86_64", "aarch64", "arm64")
 
 # What CMake and the compilers read from the environment and what therefore changes the result.
@@ -22,8 +22,8 @@ FLAG_VARIABLES = ("CFLAGS", "CXXFLAGS", "ASMFLAGS", "CPPFLAGS", "ARCHFLAGS", "MA
 _C_NAMES = ("cc", "gcc", "clang")
 _CXX_NAMES = ("c++", "g++", "clang++")
 _NEEDS_COMPILER = (
-    "install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`; "
-    "macOS: `xcode-select --install`) or name it in CC and CXX"
+    "install one (Debian, Ubuntu: `apt-get install g++`; Fedora: `dnf install gcc-c++`) "
+    "or name it in CC and CXX"
 )
 
 
@@ -53,7 +53,7 @@ def require_supported_platform(system: str | None = None, machine: str | None = 
     if system not in SUPPORTED_SYSTEMS or machine not in SUPPORTED_MACHINES:
         raise ProvisionError(
             f"PolyTLS cannot be built on {system} {machine}; "
-            "use Linux or macOS on x86_64 or 64-bit ARM (a container will do)."
+            "use Linux on x86_64 or 64-bit ARM (a container will do)."
         )
 
 

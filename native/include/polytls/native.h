@@ -177,7 +177,8 @@ int ptl_listen(ptl_engine *engine, const char *ip, uint16_t port, int backlog, u
                uint32_t head_ms, uint64_t tag, uint32_t *out_listener, uint16_t *out_port,
                int *out_errno);
 
-/* ptl_unlisten stops accepting. Heads being read go on. Closing twice does nothing. */
+/* ptl_unlisten stops accepting: connections made after it returned are refused. Heads being read go on. Closing
+ * twice does nothing. */
 void ptl_unlisten(ptl_engine *engine, uint32_t listener);
 
 /* --- Operations ----------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ typedef struct ptl_completion {
   uint8_t flight_sent;    /* *_TLS: our own handshake flight went out before the failure */
   uint8_t resumed;
   uint8_t retried;        /* a HelloRetryRequest took place */
-  uint8_t truncated;      /* RELAY: a TLS end closed first, and without close_notify */
+  uint8_t truncated;      /* RELAY: |other| ended first, and its TLS without close_notify */
   uint8_t ecdsa_ok;       /* PEEK_HELLO: the client can use an ECDSA P-256 certificate */
   uint8_t has_sni;        /* PEEK_HELLO */
   uint8_t has_alpn;       /* PEEK_HELLO */

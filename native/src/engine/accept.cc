@@ -47,20 +47,20 @@ void Loop::on_acceptable(uint8_t id) {
       pause_accepting();
       return;
     }
-    engine_->give_room();
     Fd fd(accept4(listener->fd.get(), reinterpret_cast<sockaddr *>(&address), &length,
                   SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd.ok()) {
+      engine_->give_room();
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
         pause_accepting();
         return;
       }
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINVAL) return;  // EINVAL: it was shut down
       continue;  // the client went away before it was accepted (accept(2) lists what that can look like)
     }
     counters_.accepted.fetch_add(1, std::memory_order_relaxed);
-    Stream *stream = new_stream(std::move(fd));
+    Stream *stream = place_stream(std::move(fd));
     if (stream == nullptr || !watch(stream)) {
       if (stream != nullptr) destroy(stream);
       continue;

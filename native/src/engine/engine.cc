@@ -154,6 +154,10 @@ int Engine::listen(const char *ip, uint16_t port, int backlog, uint32_t head_max
   listener->tag = tag;
   listener->head_max = head_max;
   listener->head_ms = head_ms;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    listeners_[id] = listener;
+  }
   for (auto &loop : loops_) {
     Command command(Command::Kind::kListen);
     command.listener = listener;
@@ -165,6 +169,14 @@ int Engine::listen(const char *ip, uint16_t port, int backlog, uint32_t head_max
 }
 
 void Engine::unlisten(uint32_t listener) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto found = listeners_.find(listener);
+    if (found == listeners_.end()) return;
+    // Who connects from here on is refused, although the loops let go of the socket a moment later.
+    shutdown(found->second->fd.get(), SHUT_RDWR);
+    listeners_.erase(found);
+  }
   for (auto &loop : loops_) {
     Command command(Command::Kind::kUnlisten);
     command.listener_id = static_cast<uint8_t>(listener);

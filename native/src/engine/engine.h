@@ -3,6 +3,7 @@
 #define POLYTLS_SRC_ENGINE_ENGINE_H
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -44,8 +45,9 @@ class Engine {
   CompletionQueue completions_;
   std::vector<std::unique_ptr<Loop>> loops_;
   std::vector<std::thread> threads_;
-  std::mutex mutex_;  // guards the two below
+  std::mutex mutex_;  // guards what is below
   uint32_t last_listener_ = 0;
+  std::map<uint32_t, std::shared_ptr<Listener>> listeners_;
   bool stopped_ = false;
 };
 

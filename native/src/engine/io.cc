@@ -28,10 +28,11 @@ bool Stream::emit(const uint8_t *bytes, size_t size) {
   return out.append(bytes, size);
 }
 
-Stream *Loop::new_stream(Fd fd) {
+Stream *Loop::new_stream(Fd fd) { return engine_->take_room() ? place_stream(std::move(fd)) : nullptr; }
+
+Stream *Loop::place_stream(Fd fd) {
   int one = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-  if (!engine_->take_room()) return nullptr;
   Stream *stream = slab_.add(std::make_unique<Stream>(this, std::move(fd)));
   if (stream == nullptr) {
     engine_->give_room();

@@ -80,8 +80,8 @@ void Loop::run() {
     wheel_.expire(now_ms());
     run_ready();
     run_starts();
+    sweep();  // first: what is freed is no longer held, and the counters say so
     publish();
-    sweep();
   }
   shut_down();
 }
@@ -211,8 +211,8 @@ void Loop::shut_down() {
   for (Stream *stream : open) destroy(stream);
   wheel_.disarm(&accept_pause_);
   listeners_.clear();
-  publish();
   sweep();
+  publish();
 }
 
 }  // namespace ptl

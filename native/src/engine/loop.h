@@ -94,6 +94,7 @@ class Loop {
 
   // io.cc: sockets
   Stream *new_stream(Fd fd);
+  Stream *place_stream(Fd fd);  // in room that was taken; given back when there is no stream
   bool watch(Stream *stream);
   // receive reads once into |scratch|. It returns the bytes read, or 0 when there are none: then |fin|,
   // |broken| or neither of the stream says which.

@@ -281,7 +281,7 @@ ptl_completion Loop::completion_of(const Op *op, int status) const {
   completion.tag = op->tag;
   completion.kind = op->kind;
   completion.status = status;
-  completion.stream = op->stream;
+  completion.stream = op->kind == PTL_OP_CONNECT ? 0 : op->stream;  // a connect's is the new one
   completion.started_ns = op->started_ns;
   completion.ended_ns = now_ns();
   if (op->kind == PTL_OP_ACCEPT) put_text(completion.peer, sizeof(completion.peer), op->name);

@@ -152,11 +152,10 @@ bool Loop::pump_tls(Relay *relay, Direction *direction, size_t *budget) {
   return supplied != 0 && !relay->over;
 }
 
-// cut_off ends |direction| without close_notify. Many servers answer a client's goodbye with a bare FIN; that is
-// nothing to report, for by then nobody was waiting.
+// cut_off ends |direction| without close_notify. That is reported where it may have cost the client something: many
+// clients leave this way, and many servers answer a client's goodbye with a bare FIN, when nobody is waiting any more.
 void Loop::cut_off(Relay *relay, Direction *direction) {
-  const Direction &other = direction == &relay->up ? relay->down : relay->up;
-  relay->truncated = relay->truncated || !other.ended;
+  if (direction == &relay->down && !relay->up.ended) relay->truncated = true;
   direction->ended = direction->truncated = true;
 }
 

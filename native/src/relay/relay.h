@@ -34,7 +34,7 @@ struct Relay {
   Direction down;  // back
   uint64_t moved_ns = 0;       // when a byte last moved
   uint64_t first_byte_ns = 0;  // when |other| first gave one
-  bool truncated = false;      // a side stopped without close_notify while the other had more to say
+  bool truncated = false;      // |other| stopped without close_notify while |stream| may have been waiting
   Stream *lost = nullptr;      // who stopped taking bytes before it had all
   bool over = false;
   Timer idle;
