@@ -84,6 +84,7 @@ class Kind(Enum):
     CERTIFICATE_INVALID = "certificate_invalid"  # any other verification failure
     UPSTREAM_ALERT = "upstream_alert"
     UPSTREAM_PROTOCOL_VERSION = "upstream_protocol_version"
+    UPSTREAM_UNSUPPORTED_CHOICE = "upstream_unsupported_choice"
     UPSTREAM_NOT_TLS = "upstream_not_tls"
     UPSTREAM_CLOSED = "upstream_closed"
     UPSTREAM_HANDSHAKE_TIMEOUT = "upstream_handshake_timeout"

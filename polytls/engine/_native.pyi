@@ -50,6 +50,7 @@ class _Lib:
     PTL_E_TLS: int
     PTL_E_IDLE: int
     PTL_E_LIFETIME: int
+    PTL_E_CHOICE: int
 
     PTL_OP_ACCEPT: int
     PTL_OP_READ_HEAD: int

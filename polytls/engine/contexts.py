@@ -159,4 +159,6 @@ def _native_hello(spec: HelloSpec) -> tuple[CData, list[CData]]:
     hello.num_cert_compression = len(spec.cert_compression)
     alps = wire_list([name.encode("ascii") for name in spec.alps])
     hello.alps, hello.alps_len = _pointer(text(alps)), len(alps)
+    if spec.template is not None:
+        hello.template_bytes, hello.template_len = _pointer(text(spec.template)), len(spec.template)
     return hello, held

@@ -6,10 +6,12 @@ on which operation it was and whose stream. This module is that table, and the o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from polytls.engine._native import ffi, lib
 from polytls.errors import EngineError, Kind, PolytlsError, ProxyError, Side, Stage
+from polytls.wire.iana import cipher_suite_name, group_name
 
 # X509_V_ERR_* (openssl/x509.h); everything else is CERTIFICATE_INVALID.
 _VERIFY_KINDS = {
@@ -28,6 +30,8 @@ _VERIFY_KINDS = {
 # RFC 8446 §6: the alerts by which a client says that it does not like our certificate.
 _CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48})
 _ALERT_PROTOCOL_VERSION = 70
+
+_CHOICE = re.compile(r"(cipher suite|group) 0x([0-9a-f]{4})")
 
 _HANG_UPS = frozenset({lib.PTL_E_CLOSED, lib.PTL_E_RESET, lib.PTL_E_IO})
 _OUR_MISTAKES = frozenset({lib.PTL_E_STALE, lib.PTL_E_BUSY, lib.PTL_E_INVALID})
@@ -128,6 +132,11 @@ def _upstream_tls_error(failure: Failure) -> ProxyError:
         case lib.PTL_E_ALERT | lib.PTL_E_TLS_VERSION:
             kind, alert = Kind.UPSTREAM_PROTOCOL_VERSION, failure.alert or None
             detail = "upstream speaks no TLS version that the profile offers"
+        case lib.PTL_E_CHOICE:
+            kind = Kind.UPSTREAM_UNSUPPORTED_CHOICE
+            detail = (
+                f"upstream chose what the profile shows but this proxy cannot do: {_named(failure.detail)}"
+            )
         case lib.PTL_E_NOT_TLS:
             kind, detail = Kind.UPSTREAM_NOT_TLS, "upstream does not speak TLS on this port"
         case lib.PTL_E_TIMEOUT:
@@ -142,6 +151,15 @@ def _upstream_tls_error(failure: Failure) -> ProxyError:
                 f"the TLS handshake with upstream failed: {failure.detail}",
             )
     return ProxyError(Side.UPSTREAM, Stage.UPSTREAM_TLS, kind, detail, alert=alert)
+
+
+def _named(detail: str) -> str:
+    """The engine names a suite or group by its number; people know the name."""
+    found = _CHOICE.search(detail)
+    if found is None:
+        return detail
+    number = int(found[2], 16)
+    return f"the {found[1]} {cipher_suite_name(number) if found[1] == 'cipher suite' else group_name(number)}"
 
 
 def _client_tls_error(failure: Failure) -> ProxyError:

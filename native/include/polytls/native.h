@@ -62,6 +62,7 @@ const char *ptl_versions(void);
 #define PTL_E_TLS 22         /* any other failure of the TLS protocol */
 #define PTL_E_IDLE 23        /* relay: no byte for the idle time */
 #define PTL_E_LIFETIME 24    /* relay: the lifetime passed */
+#define PTL_E_CHOICE 25      /* the server chose what was offered for show alone, or not offered at all */
 
 /* ptl_status_name returns a static, lower-case name of |status|. */
 const char *ptl_status_name(int status);

@@ -37,6 +37,7 @@ const char *ptl_status_name(int status) {
     case PTL_E_TLS: return "tls";
     case PTL_E_IDLE: return "idle";
     case PTL_E_LIFETIME: return "lifetime";
+    case PTL_E_CHOICE: return "choice";
     default: return "unknown";
   }
 }

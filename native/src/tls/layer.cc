@@ -41,6 +41,9 @@ int status_of_reason(int reason, bool saw_record) {
       return PTL_E_TLS_SHARED;
     case SSL_R_NO_APPLICATION_PROTOCOL:
       return PTL_E_ALPN;
+    case SSL_R_WRONG_CIPHER_RETURNED:
+    case SSL_R_WRONG_CURVE:
+      return PTL_E_CHOICE;
     case SSL_R_KEY_USAGE_BIT_INCORRECT:
       return PTL_E_KEY_USAGE;
     default:
@@ -247,7 +250,9 @@ TlsLayer::Step TlsLayer::handshake(TlsFailure *out_failure) {
 }
 
 void TlsLayer::explain(TlsFailure *out) {
-  uint32_t error = ERR_peek_error();
+  const char *data = nullptr;
+  int flags = 0;
+  uint32_t error = ERR_peek_error_line_data(nullptr, nullptr, &data, &flags);
   int reason = ERR_GET_LIB(error) == ERR_LIB_SSL ? ERR_GET_REASON(error) : 0;
   const char *text = ERR_reason_error_string(error);
   if (reason >= kAlertReasons) {
@@ -258,6 +263,7 @@ void TlsLayer::explain(TlsFailure *out) {
     out->status = status_of_reason(reason, saw_record_);
     out->alert = sent_alert_;
     out->detail = text != nullptr ? text : "TLS failed";
+    if ((flags & ERR_FLAG_STRING) != 0 && data[0] != '\0') out->detail += std::string(" (") + data + ")";
     if (out->status == PTL_E_VERIFY && extra_) {
       out->verify_error = extra_->verdict.error;
       out->detail = extra_->verdict.detail;
