@@ -150,10 +150,11 @@ TEST(certificates_that_do_not_hold) {
                 SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED);
   LeafSpec early;
   early.from_days = 2;
-  check_refused(shake_with(early), X509_V_ERR_CERT_NOT_YET_VALID, SSL_AD_BAD_CERTIFICATE,
-                SSL_R_SSLV3_ALERT_BAD_CERTIFICATE);
+  check_refused(shake_with(early), X509_V_ERR_CERT_NOT_YET_VALID, SSL_AD_CERTIFICATE_EXPIRED,
+                SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED);
   LeafSpec own;
   own.self_signed = true;
+  own.key_usage = "";
   check_refused(shake_with(own), X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, SSL_AD_UNKNOWN_CA,
                 SSL_R_TLSV1_ALERT_UNKNOWN_CA);
   LeafSpec client_only;

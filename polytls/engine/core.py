@@ -187,7 +187,14 @@ class Engine:
 
         pending = self.prepare(op[0], near, Side.UPSTREAM, read)
         self.submit(op, 1)
-        await self.wait(pending)
+        try:
+            await self.wait(pending)
+        except BaseException:
+            # Cancelled in the very moment it was done: the connection is there, and nobody will have it.
+            future = pending.future
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().stream.close(reset=True)
+            raise
         return pending.future.result()
 
     def stats(self) -> EngineStats:
@@ -200,6 +207,7 @@ class Engine:
         if self._closed:
             return
         self._closed = True
+        self._listeners.clear()  # who was still sending its head is nobody's tunnel any more
         # The loop threads may be waiting for the GIL in a decompressor: stop gives it up meanwhile.
         lib.ptl_engine_stop(self._native)
         self._drain()
@@ -208,7 +216,6 @@ class Engine:
             if not pending.future.done():
                 pending.future.set_exception(EngineError("the engine is closed"))
         self._pending.clear()
-        self._listeners.clear()
 
     # --- for Stream -----------------------------------------------------------------------------
 
@@ -226,9 +233,7 @@ class Engine:
 
     def submit(self, ops: CData, count: int) -> None:
         """Raises EngineError when the engine takes nothing more."""
-        if self._closed:
-            raise EngineError("the engine is closed")
-        status = lib.ptl_submit(self._native, ops, count)
+        status = lib.PTL_E_SHUTDOWN if self._closed else lib.ptl_submit(self._native, ops, count)
         if status != lib.PTL_OK:
             for index in range(count):
                 self._pending.pop(int(ops[index].tag), None)
@@ -263,9 +268,19 @@ class Engine:
         count = _BATCH
         while count == _BATCH:
             count = lib.ptl_drain(self._native, completions, _BATCH)
-            for index in range(count):
-                self._dispatch(completions[index])
-            lib.ptl_release(completions, count)
+            try:
+                for index in range(count):
+                    self._deliver(completions[index])
+            finally:
+                lib.ptl_release(completions, count)
+
+    def _deliver(self, completion: CData) -> None:
+        """`_dispatch`, such that one handler's defect takes nothing from the others."""
+        try:
+            self._dispatch(completion)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next completion is somebody else's
+            context = {"message": "a completion could not be delivered", "exception": error}
+            self._loop.call_exception_handler(context)
 
     def _dispatch(self, completion: CData) -> None:
         tag = int(completion.tag)
@@ -278,7 +293,12 @@ class Engine:
         elif completion.status != lib.PTL_OK and completion.kind != lib.PTL_OP_RELAY:
             pending.future.set_exception(error_of(_failure(completion), pending.side))
         else:
-            pending.future.set_result(pending.read(completion))
+            try:
+                result = pending.read(completion)
+            except Exception as error:  # noqa: BLE001 - who waits is told, whatever it is
+                pending.future.set_exception(error)
+            else:
+                pending.future.set_result(result)
 
     def _accepted(self, tag: int, completion: CData) -> None:
         on_accept = self._listeners.get(tag)

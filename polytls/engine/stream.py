@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NOT_BEGUN = frozenset(
+    {"closed", "cancelled", "shutdown", "stale", "busy", "invalid", "reset", "io", "nomem"}
+)
+"""Failures of a relay that may be those of the step before it: its streams may still be open."""
+
 MAX_HELLO_BYTES = 65_536
 """Real hellos have 0.2 to 4 KB, post-quantum shares and tickets included; beyond this nobody means well."""
 
@@ -189,8 +194,8 @@ class Stream:
         finally:
             self._relay = None
         facts = relay.future.result()
-        if facts.failure is None:
-            self._closed = upstream._closed = True  # the engine has closed both; after a failure it may not
+        if facts.failure not in _NOT_BEGUN:
+            self._closed = upstream._closed = True  # the engine has closed both
         return facts
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 END_SECONDS = 2.0
 """For tunnels that were told to end: time for close_notify and FIN, not for a client that does not read."""
 
-_WENT_AWAY = frozenset({"closed", "reset", "io", "cancelled", "shutdown"})
+_WENT_AWAY = frozenset({"closed", "reset", "io"})
+_STOPPED = frozenset({"cancelled", "shutdown"})
 
 
 class Server:
@@ -95,7 +96,7 @@ class Server:
             await asyncio.wait(set(self.tracker.live), timeout=left)
 
     def _on_accept(self, accepted: Accepted) -> None:
-        if accepted.failure in _WENT_AWAY and not accepted.head:
+        if accepted.failure in _STOPPED or (accepted.failure in _WENT_AWAY and not accepted.head):
             self.tracker.unspoken += 1
             accepted.stream.close()
             return

@@ -54,7 +54,9 @@ def main() -> int:
     print()
     _, *through = rows
     distinct = (len({row.ja3 for row in through}), len({row.ja4 for row in through}))
-    print(f"{len(through)} profiles, {distinct[0]} JA3, {distinct[1]} JA4; the client was the same curl each time.")
+    print(
+        f"{len(through)} profiles, {distinct[0]} JA3, {distinct[1]} JA4; the client was the same curl each time."
+    )
     if distinct != (len(through), len(through)):
         print("demo: error: two profiles look alike to the origin", file=sys.stderr)
         return 1

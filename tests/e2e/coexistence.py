@@ -90,12 +90,8 @@ async def by_engine(certificate: Path, root: Path, directory: Path) -> None:
     """A whole proxy: OpenSSL, through BoringSSL on both its sides, to OpenSSL."""
     settings = Settings(
         listen=ListenSettings(Address("127.0.0.1", 0)),
-        upstream=UpstreamSettings(
-            ca_file=root, default_profile="chrome", resolve=((HOST, "127.0.0.1"),)
-        ),
-        certificate=CertificateSettings(
-            ca_key_path=directory / "ca.key", ca_cert_path=directory / "ca.pem"
-        ),
+        upstream=UpstreamSettings(ca_file=root, default_profile="chrome", resolve=((HOST, "127.0.0.1"),)),
+        certificate=CertificateSettings(ca_key_path=directory / "ca.key", ca_cert_path=directory / "ca.pem"),
     )
     app = App(settings, sink=lambda _record: None, report=lambda _text: None)
     try:

@@ -8,6 +8,7 @@ import os
 import ssl
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
@@ -15,9 +16,11 @@ import pytest
 import requests
 
 from tests.peers.clients import client_context
-from tests.peers.origin import Origin
 from tests.peers.serve import HANG_SECONDS, Serve, clean_environment, went_well
 from tests.peers.tools import require, s_server
+
+if TYPE_CHECKING:
+    from tests.peers.origin import Origin
 
 
 def test_requests(either: Serve, origin: Origin, host: str) -> None:

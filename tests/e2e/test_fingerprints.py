@@ -5,15 +5,18 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from polytls.fingerprint.report import FingerprintReport
 from polytls.profiles import Catalog
 from tests.peers.clients import alert_of, client_context, tls_tunnel
 from tests.peers.origin import Origin, origin_context
-from tests.peers.serve import Serve
 from tests.peers.tools import fetch
+
+if TYPE_CHECKING:
+    from polytls.fingerprint.report import FingerprintReport
+    from tests.peers.serve import Serve
 
 PROFILES = ("default", "chrome", "firefox", "safari")
 

@@ -8,17 +8,20 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.peers.certificates import Authority
 from tests.peers.clients import client_context, read_all, read_head, tls_tunnel, tunnel
 from tests.peers.origin import Origin, Seen, end_in_order, origin_context
 from tests.peers.serve import HANG_SECONDS, Serve, went_well
 from tests.peers.tools import fetch, require
+
+if TYPE_CHECKING:
+    from tests.peers.certificates import Authority
 
 ROOT_BITS = 2048
 

@@ -127,7 +127,7 @@ typedef struct ptl_hello {
 } ptl_hello;
 
 #define PTL_VERIFY_CHAIN 1 /* the chain must lead to a trusted root */
-#define PTL_VERIFY_HOST 2  /* the leaf must be for the name connected to */
+#define PTL_VERIFY_HOST 2  /* the leaf must be for the name connected to; only with PTL_VERIFY_CHAIN */
 
 /* ptl_client_context_new returns what all upstream handshakes of one profile share. |trust| may be
  * NULL where |verify| (PTL_VERIFY_*) is 0. */
@@ -194,7 +194,8 @@ void ptl_unlisten(ptl_engine *engine, uint32_t listener);
 #define PTL_OP_CONNECT_TLS 7 /* become a TLS client over this stream */
 #define PTL_OP_ACCEPT_TLS 8  /* become a TLS server over this stream */
 #define PTL_OP_RELAY 9       /* move bytes both ways between |stream| and |other|; ends with both closed */
-#define PTL_OP_CLOSE 10      /* flush, say goodbye, close; the handle is stale from then on */
+#define PTL_OP_CLOSE 10      /* flush, say goodbye, close; the handle is stale from then on. A relay is ended in
+                              * order, whatever alert or reset was asked for */
 
 /* The next operation of the same submission starts when this one has succeeded. When this one fails, the
  * rest of its chain fails with the same status; an untagged failure is told by the next tagged one. */
@@ -236,12 +237,14 @@ typedef struct ptl_op {
 } ptl_op;
 
 /* ptl_submit hands |num_ops| operations to the engine. It returns PTL_OK, or a failure when nothing
- * was taken: PTL_E_SHUTDOWN, or PTL_E_INVALID. Everything else, a stale handle too, is told by completions.
+ * was taken: PTL_E_SHUTDOWN, PTL_E_INVALID or PTL_E_NOMEM. (Of several chains in one call, those before an engine's
+ * stop may have been taken; their completions come all the same.) Everything else, a stale handle too, is told by completions.
  * Operations linked together must be on streams of one loop. */
 int ptl_submit(ptl_engine *engine, const ptl_op *ops, size_t num_ops);
 
 /* ptl_cancel asks for the operation |tag| on the loop of |stream| to end with PTL_E_CANCELLED. Its
- * completion still comes, with whatever the operation ended in. Unknown tags do nothing. */
+ * completion still comes, with whatever the operation ended in. An operation that waits for its turn in a chain
+ * takes the whole chain with it. Unknown tags do nothing. */
 void ptl_cancel(ptl_engine *engine, ptl_stream stream, uint64_t tag);
 
 /* --- Completions ---------------------------------------------------------------------------------- */

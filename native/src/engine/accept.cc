@@ -89,7 +89,11 @@ void Loop::pause_accepting() {
 
 void Loop::resume_accepting(void *argument) {
   auto *loop = static_cast<Loop *>(argument);
-  for (auto &entry : loop->listeners_) loop->watch_listener(entry.first, entry.second->fd.get());
+  bool watched = true;
+  for (auto &entry : loop->listeners_) {
+    watched = loop->watch_listener(entry.first, entry.second->fd.get()) && watched;
+  }
+  if (!watched) loop->pause_accepting();
 }
 
 }  // namespace ptl

@@ -70,7 +70,7 @@ void Loop::next_attempt(Op *op) {
   }
   Stream *stream = new_stream(std::move(fd));
   if (stream == nullptr) {
-    attempt_failed(op, which, EMFILE);
+    attempt_failed(op, which, EAGAIN);  // no room for one more stream
     return;
   }
   stream->connecting = true;

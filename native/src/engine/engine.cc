@@ -141,21 +141,18 @@ bool Engine::take_room() {
 int Engine::listen(const char *ip, uint16_t port, int backlog, uint32_t head_max, uint32_t head_ms,
                    uint64_t tag, uint32_t *out_listener, uint16_t *out_port, int *out_errno) {
   if (tag == 0 || head_max == 0) return PTL_E_INVALID;
-  uint32_t id;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (stopped_) return PTL_E_SHUTDOWN;
-    if (last_listener_ == UINT8_MAX) return PTL_E_INVALID;
-    id = ++last_listener_;
-  }
   auto listener = std::make_shared<Listener>();
   listener->fd = open_listener(ip, port, backlog, out_port, out_errno);
   if (!listener->fd.ok()) return PTL_E_IO;
   listener->tag = tag;
   listener->head_max = head_max;
   listener->head_ms = head_ms;
+  uint32_t id = 1;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (stopped_) return PTL_E_SHUTDOWN;
+    while (listeners_.count(id) != 0) id++;
+    if (id > UINT8_MAX) return PTL_E_INVALID;
     listeners_[id] = listener;
   }
   for (auto &loop : loops_) {

@@ -46,7 +46,7 @@ Stream *Loop::place_stream(Fd fd) {
 
 bool Loop::watch(Stream *stream) {
   epoll_event event{};
-  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  event.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
   event.data.u64 = stream->handle;
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stream->fd.get(), &event) == 0;
 }
@@ -78,8 +78,9 @@ size_t Loop::receive(Stream *stream, uint8_t *scratch, size_t size) {
     ssize_t n = recv(stream->fd.get(), scratch, size, 0);
     if (n > 0) {
       // A short read has emptied the socket (epoll(7)): what comes later makes a new edge. After a hang-up there
-      // will be none, so that one has to read on until the end.
-      if (static_cast<size_t>(n) < size && !stream->hung_up) stream->readable = false;
+      // will be none, and urgent data makes reads end early; then one has to read on until EAGAIN.
+      bool emptied = static_cast<size_t>(n) < size && !stream->hung_up && !stream->urgent;
+      if (emptied) stream->readable = false;
       return static_cast<size_t>(n);
     }
     if (n == 0) {

@@ -97,7 +97,8 @@ void Loop::on_event(uint64_t data, uint32_t events) {
   }
   Stream *stream = slab_.find(data);
   if (stream == nullptr) return;  // it ended earlier in this turn
-  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) stream->readable = true;
+  if ((events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) stream->readable = true;
+  if ((events & EPOLLPRI) != 0) stream->urgent = true;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) stream->hung_up = true;
   if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) stream->writable = true;
   if (stream->connecting) {
@@ -151,6 +152,7 @@ void Loop::execute(Command *command) {
         end_early(found->second.get(), PTL_E_CANCELLED);
         break;
       }
+      if (cancel_linked(command->tag)) break;
       // It may still wait for its turn behind an operation that has just ended.
       for (auto it = starts_.begin(); it != starts_.end(); ++it) {
         if ((*it)->tag != command->tag) continue;
@@ -176,6 +178,18 @@ void Loop::execute(Command *command) {
       break;
     }
   }
+}
+
+// cancel_linked ends the chain that holds |tag| behind an operation under way. It returns whether there is one.
+bool Loop::cancel_linked(uint64_t tag) {
+  for (auto &entry : under_way_) {
+    for (const Op *op = entry.second->linked.get(); op != nullptr; op = op->linked.get()) {
+      if (op->tag != tag) continue;
+      end_early(entry.second.get(), PTL_E_CANCELLED);
+      return true;
+    }
+  }
+  return false;
 }
 
 void Loop::publish() {

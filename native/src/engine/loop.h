@@ -76,6 +76,7 @@ class Loop {
 
   // loop.cc: the loop itself
   void take_inbox();
+  bool cancel_linked(uint64_t tag);
   void execute(Command *command);
   void on_event(uint64_t data, uint32_t events);
   void run_ready();

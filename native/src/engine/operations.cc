@@ -65,10 +65,13 @@ void Loop::start(std::unique_ptr<Op> op) {
     return;
   }
   if (op->kind == PTL_OP_CLOSE) {
-    if (stream->op != nullptr) end_early(stream->op, PTL_E_CANCELLED);
+    Op *under_way = stream->op;
+    const bool relaying = under_way != nullptr && under_way->kind == PTL_OP_RELAY;
+    if (under_way != nullptr && !relaying) end_early(under_way, PTL_E_CANCELLED);
     Op *close = enlist(std::move(op));
-    // A relay that was cancelled has closed its streams already.
     close_stream(stream, close->alert, (close->flags & PTL_FLAG_RESET) != 0, true);
+    // A relay closes both its streams as it ends: this one as it was asked for, so that comes first.
+    if (relaying) end_early(under_way, PTL_E_CANCELLED);
     complete(close, completion_of(close, PTL_OK));
     return;
   }
@@ -242,6 +245,9 @@ void Loop::try_peek(Stream *stream) {
       case HelloStatus::kMalformed:
         fail(op, PTL_E_MALFORMED, "the client's first handshake message is no well-formed ClientHello");
         return;
+      case HelloStatus::kTooLarge:
+        fail(op, PTL_E_TOO_LARGE, "the ClientHello is longer than any that could be answered");
+        return;
       case HelloStatus::kMore:
         break;
     }
@@ -381,6 +387,15 @@ void Loop::end_early(Op *op, int status) {
         return;
       }
       break;
+    case PTL_OP_CONNECT_TLS:
+    case PTL_OP_ACCEPT_TLS: {
+      Stream *stream = slab_.find(op->stream);
+      ptl_completion completion = completion_of(op, status);
+      completion.flight_sent = stream != nullptr && stream->tls && stream->tls->flight_sent();
+      attach_text(&completion, ptl_status_name(status));
+      complete(op, completion);
+      return;
+    }
     default:
       break;
   }

@@ -38,6 +38,7 @@ struct Stream final : public Sink {
   bool readable = false;
   bool writable = false;
   bool hung_up = false;  // EPOLLRDHUP or EPOLLHUP was seen: read until the end
+  bool urgent = false;   // TCP urgent data was seen: a short read does not mean an empty socket
   bool fin = false;      // recv returned 0
   bool broken = false;   // a socket error: |sys_errno|
   bool deaf = false;     // the other end takes no more bytes, though some of its own may still be there to read

@@ -11,6 +11,10 @@ constexpr uint8_t kClientHello = 1;
 constexpr size_t kRecordHeader = 5;
 constexpr size_t kMessageHeader = 4;
 constexpr size_t kMaxRecord = 16384;  // RFC 8446 §5.1: plaintext fragments are at most 2^14 bytes
+// What BoringSSL takes for a ClientHello. A hello that only the parser accepts would fail after upstream was asked.
+constexpr size_t kMaxMessage = 16384;
+// Every chunk that comes is parsed from the start. Real clients use one record, careful ones a handful.
+constexpr int kMaxRecords = 64;
 
 constexpr uint16_t kTls12 = 0x0303;
 constexpr uint16_t kTls13 = 0x0304;
@@ -178,6 +182,7 @@ HelloStatus parse_hello(const uint8_t *in, size_t in_len, std::vector<uint8_t> *
     if (in_len > at + 1 && in[at + 1] != 3) {
       return record == 0 ? HelloStatus::kNotTls : HelloStatus::kMalformed;
     }
+    if (record == kMaxRecords) return HelloStatus::kMalformed;
     if (in_len - at < kRecordHeader) return HelloStatus::kMore;
     size_t length = static_cast<size_t>(in[at + 3]) << 8 | in[at + 4];
     if (length == 0 || length > kMaxRecord) return HelloStatus::kMalformed;
@@ -198,6 +203,7 @@ HelloStatus parse_hello(const uint8_t *in, size_t in_len, std::vector<uint8_t> *
     if (have < kMessageHeader) continue;
     needed = kMessageHeader + (static_cast<size_t>(message[1]) << 16 |
                                static_cast<size_t>(message[2]) << 8 | message[3]);
+    if (needed > kMaxMessage) return HelloStatus::kTooLarge;
     if (have < needed) continue;
     // Nothing may follow a ClientHello in its record: the next message is the server's.
     if (have > needed) return HelloStatus::kMalformed;

@@ -30,6 +30,7 @@ enum class HelloStatus {
   kMore,       // nothing wrong so far, but not all there
   kNotTls,     // does not begin like a TLS handshake
   kMalformed,  // begins like one, and is none
+  kTooLarge,   // says that it is longer than any that could be answered
 };
 
 // parse_hello reads a ClientHello from the first of |in_len| bytes at |in| (RFC 8446 §4.1.2 and §5.1; the

@@ -5,6 +5,7 @@
 #include <openssl/pool.h>
 #include <openssl/x509.h>
 
+#include "base/guard.h"
 #include "base/text.h"
 #include "tls/callbacks.h"
 #include "tls/decompress.h"
@@ -65,6 +66,9 @@ bool wire_list_valid(const uint8_t *list, size_t list_len) {
 
 std::string ptl_client_context::init(const ptl_hello &hello, ptl_trust *trust, int verify) {
   if (verify != 0 && trust == nullptr) return "verification needs trusted roots";
+  if ((verify & ~(PTL_VERIFY_CHAIN | PTL_VERIFY_HOST)) != 0 || verify == PTL_VERIFY_HOST) {
+    return "the host cannot be verified without the chain";  // anybody can write a name into a certificate
+  }
   ctx_ = new_ctx();
   if (!ctx_) return "out of memory";
   SSL_CTX *ctx = ctx_.get();
@@ -207,12 +211,14 @@ bssl::UniquePtr<SSL> ptl_server_context::new_ssl(const SSL_CREDENTIAL *credentia
 
 ptl_client_context *ptl_client_context_new(const ptl_hello *hello, ptl_trust *trust, int verify,
                                            char *err, size_t err_len) {
-  auto *context = new ptl_client_context();
-  std::string problem = context->init(*hello, trust, verify);
-  if (problem.empty()) return context;
-  ptl::put_text(err, err_len, problem);
-  context->release();
-  return nullptr;
+  return ptl::guarded(err, err_len, [&]() -> ptl_client_context *{
+    auto *context = new ptl_client_context();
+    std::string problem = context->init(*hello, trust, verify);
+    if (problem.empty()) return context;
+    ptl::put_text(err, err_len, problem);
+    context->release();
+    return nullptr;
+  });
 }
 
 void ptl_client_context_free(ptl_client_context *context) {
@@ -220,12 +226,14 @@ void ptl_client_context_free(ptl_client_context *context) {
 }
 
 ptl_server_context *ptl_server_context_new(char *err, size_t err_len) {
-  auto *context = new ptl_server_context();
-  std::string problem = context->init();
-  if (problem.empty()) return context;
-  ptl::put_text(err, err_len, problem);
-  context->release();
-  return nullptr;
+  return ptl::guarded(err, err_len, [&]() -> ptl_server_context *{
+    auto *context = new ptl_server_context();
+    std::string problem = context->init();
+    if (problem.empty()) return context;
+    ptl::put_text(err, err_len, problem);
+    context->release();
+    return nullptr;
+  });
 }
 
 void ptl_server_context_free(ptl_server_context *context) {

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/guard.h"
 #include "base/text.h"
 
 namespace {
@@ -50,29 +51,31 @@ KeyCache *key_cache() {
 ptl_credential *ptl_credential_new(const uint8_t *const *chain, const size_t *chain_lens,
                                    size_t num_chain, const uint8_t *key, size_t key_len, char *err,
                                    size_t err_len) {
-  auto fail = [&](const char *why) -> ptl_credential * {
-    ERR_clear_error();
-    ptl::put_text(err, err_len, why);
-    return nullptr;
-  };
-  if (num_chain == 0) return fail("a credential needs a certificate");
-  bssl::UniquePtr<EVP_PKEY> private_key = key_cache()->get(key, key_len);
-  if (!private_key) return fail("the private key is not a PKCS#8 key of a known kind");
-  bssl::UniquePtr<SSL_CREDENTIAL> credential(SSL_CREDENTIAL_new_x509());
-  std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> owned;
-  std::vector<CRYPTO_BUFFER *> buffers;
-  for (size_t i = 0; i < num_chain; i++) {
-    owned.emplace_back(CRYPTO_BUFFER_new(chain[i], chain_lens[i], nullptr));
-    if (!owned.back()) return fail("out of memory");
-    buffers.push_back(owned.back().get());
-  }
-  if (!credential || !SSL_CREDENTIAL_set1_private_key(credential.get(), private_key.get())) {
-    return fail("the private key cannot be used for TLS");
-  }
-  if (!SSL_CREDENTIAL_set1_cert_chain(credential.get(), buffers.data(), buffers.size())) {
-    return fail("the certificate cannot be parsed, or does not match the private key");
-  }
-  return new ptl_credential(std::move(credential));
+  return ptl::guarded(err, err_len, [&]() -> ptl_credential *{
+    auto fail = [&](const char *why) -> ptl_credential * {
+      ERR_clear_error();
+      ptl::put_text(err, err_len, why);
+      return nullptr;
+    };
+    if (num_chain == 0) return fail("a credential needs a certificate");
+    bssl::UniquePtr<EVP_PKEY> private_key = key_cache()->get(key, key_len);
+    if (!private_key) return fail("the private key is not a PKCS#8 key of a known kind");
+    bssl::UniquePtr<SSL_CREDENTIAL> credential(SSL_CREDENTIAL_new_x509());
+    std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> owned;
+    std::vector<CRYPTO_BUFFER *> buffers;
+    for (size_t i = 0; i < num_chain; i++) {
+      owned.emplace_back(CRYPTO_BUFFER_new(chain[i], chain_lens[i], nullptr));
+      if (!owned.back()) return fail("out of memory");
+      buffers.push_back(owned.back().get());
+    }
+    if (!credential || !SSL_CREDENTIAL_set1_private_key(credential.get(), private_key.get())) {
+      return fail("the private key cannot be used for TLS");
+    }
+    if (!SSL_CREDENTIAL_set1_cert_chain(credential.get(), buffers.data(), buffers.size())) {
+      return fail("the certificate cannot be parsed, or does not match the private key");
+    }
+    return new ptl_credential(std::move(credential));
+  });
 }
 
 void ptl_credential_free(ptl_credential *credential) {

@@ -85,6 +85,8 @@ long LayerCallbacks::bio_ctrl(BIO *, int command, long, void *) { return command
 ssl_verify_result_t LayerCallbacks::verify(SSL *ssl, uint8_t *out_alert) {
   TlsLayer *self = layer(ssl);
   self->extra_->verdict = self->client_context_->verify(ssl, self->extra_->name);
+  // What X.509 had to say on its way is in the verdict; in the queue it would pass for the handshake's error.
+  ERR_clear_error();
   if (self->extra_->verdict.ok) return ssl_verify_ok;
   *out_alert = static_cast<uint8_t>(SSL_alert_from_verify_result(self->extra_->verdict.error));
   return ssl_verify_invalid;
@@ -146,12 +148,12 @@ std::unique_ptr<TlsLayer> TlsLayer::server(Ref<ptl_server_context> context,
 }
 
 bool TlsLayer::attach(bssl::UniquePtr<SSL> ssl, std::unique_ptr<TlsLayer> *below) {
-  below_ = std::move(*below);
   BIO *bio = ssl ? BIO_new(LayerCallbacks::bio_method()) : nullptr;
   if (bio == nullptr) {
     ERR_clear_error();
     return false;
   }
+  below_ = std::move(*below);
   BIO_set_data(bio, this);
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl.get(), bio, bio);
@@ -239,6 +241,11 @@ TlsLayer::Step TlsLayer::handshake(TlsFailure *out_failure) {
     return Step::kDone;
   }
   int error = SSL_get_error(ssl_.get(), result);
+  if (error == SSL_ERROR_ZERO_RETURN) {
+    out_failure->status = PTL_E_CLOSED;
+    out_failure->detail = "the other end said goodbye during the handshake";
+    return Step::kFailed;
+  }
   if (error == SSL_ERROR_WANT_READ && !below_closed_) return Step::kWant;
   if (error == SSL_ERROR_WANT_READ) {
     out_failure->status = trouble_below_ ? PTL_E_TLS : PTL_E_CLOSED;
@@ -254,7 +261,7 @@ void TlsLayer::explain(TlsFailure *out) {
   int flags = 0;
   uint32_t error = ERR_peek_error_line_data(nullptr, nullptr, &data, &flags);
   int reason = ERR_GET_LIB(error) == ERR_LIB_SSL ? ERR_GET_REASON(error) : 0;
-  const char *text = ERR_reason_error_string(error);
+  const char *text = error != 0 ? ERR_reason_error_string(error) : nullptr;
   if (reason >= kAlertReasons) {
     out->status = PTL_E_ALERT;
     out->alert = reason - kAlertReasons;

@@ -44,7 +44,8 @@ class TlsLayer {
   enum class Step { kDone, kWant, kFailed };
 
   // client and server return a layer, or null when memory is short or an argument fits none. |sink| must
-  // outlive it. |below| is the layer this one stands on, if any; it is owned from then on, also on failure.
+  // outlive it. |below| is the layer this one stands on, if any; a new layer owns it, and where
+  // there is none it stays where it was, so that a refused argument never takes the encryption off a stream.
   static std::unique_ptr<TlsLayer> client(Ref<ptl_client_context> context, const std::string &name,
                                           uint16_t port, const std::vector<uint8_t> &alpn, Sink *sink,
                                           std::unique_ptr<TlsLayer> *below);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/guard.h"
 #include "base/text.h"
 
 using ptl::Verdict;
@@ -125,6 +126,8 @@ Verdict ptl_trust::verify_now(const STACK_OF(CRYPTO_BUFFER) *chain, const std::s
   }
   if (!name.empty()) {
     X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(context.get());
+    // A certificate is for the names in its subjectAltName alone (RFC 9525 §2).
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     bool set = is_ip(name) ? X509_VERIFY_PARAM_set1_ip_asc(param, name.c_str()) == 1
                            : X509_VERIFY_PARAM_set1_host(param, name.data(), name.size()) == 1;
     if (!set) return refused(X509_V_ERR_HOSTNAME_MISMATCH, "the host name cannot be compared");
@@ -144,18 +147,20 @@ Verdict ptl_trust::verify_now(const STACK_OF(CRYPTO_BUFFER) *chain, const std::s
 ptl_trust *ptl_trust_new(const uint8_t *const *der, const size_t *der_lens, size_t num_der,
                          uint32_t cache_ms, uint32_t cache_max, size_t *out_num_added, char *err,
                          size_t err_len) {
-  ptl_trust *trust = ptl_trust::make(cache_ms, cache_max);
-  if (trust == nullptr) {
-    ptl::put_text(err, err_len, "out of memory");
-    return nullptr;
-  }
-  size_t added = 0;
-  for (size_t i = 0; i < num_der; i++) {
-    if (trust->add_root(der[i], der_lens[i])) added++;
-  }
-  ERR_clear_error();
-  *out_num_added = added;
-  return trust;
+  return ptl::guarded(err, err_len, [&]() -> ptl_trust *{
+    ptl_trust *trust = ptl_trust::make(cache_ms, cache_max);
+    if (trust == nullptr) {
+      ptl::put_text(err, err_len, "out of memory");
+      return nullptr;
+    }
+    size_t added = 0;
+    for (size_t i = 0; i < num_der; i++) {
+      if (trust->add_root(der[i], der_lens[i])) added++;
+    }
+    ERR_clear_error();
+    *out_num_added = added;
+    return trust;
+  });
 }
 
 void ptl_trust_free(ptl_trust *trust) {

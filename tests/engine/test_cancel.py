@@ -1,0 +1,202 @@
+"""Every await can be cancelled, at every operation, and nothing is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from polytls.engine import ClientContext, Credential, Engine, ServerContext, Stream
+from tests.engine.conftest import HOST
+from tests.engine.harness import (
+    HANG_SECONDS,
+    Client,
+    black_hole,
+    client_of,
+    running,
+    tunnel_of,
+)
+from tests.peers.clients import memory_client
+
+TURNS = (0, 1, 5)
+"""Turns of the event loop between start and cancellation: before the engine took it, and after."""
+MANY_BYTES = 64 << 20  # no socket buffer takes that
+
+Operation = Callable[[Client, Stream], Awaitable[object]]
+NO_LIMITS = {"idle": 0.0, "lifetime": 0.0, "half_idle": 0.0}
+
+
+def _operations(chrome: ClientContext, credential: Credential, server: ServerContext) -> dict[str, Operation]:
+    """None of them ends by itself: neither the client nor the origin says a word."""
+    timeout = HANG_SECONDS
+    return {
+        "read": lambda client, _: client.stream.read(1, timeout=timeout),
+        "read_head": lambda client, _: client.stream.read_head(100, timeout=timeout),
+        "write": lambda client, _: client.stream.write(bytes(MANY_BYTES), timeout=timeout),
+        "peek_hello": lambda client, _: client.stream.peek_hello(timeout=timeout),
+        "answer_and_peek": lambda client, _: client.stream.answer_and_peek(b"200", timeout=timeout),
+        "connect_tls": lambda _, upstream: upstream.connect_tls(
+            chrome, host=HOST, port=443, alpn=[b"h2"], timeout=timeout
+        ),
+        "accept_tls": lambda client, _: client.stream.accept_tls(
+            server, credential, alpn=None, timeout=timeout
+        ),
+        "relay": lambda client, upstream: client.stream.relay(upstream, **NO_LIMITS),
+        "answer_and_relay": lambda client, upstream: client.stream.answer_and_relay(
+            b"200", upstream, **NO_LIMITS
+        ),
+        "accept_tls_and_relay": lambda client, upstream: client.stream.accept_tls_and_relay(
+            server, credential, upstream, alpn=None, timeout=timeout, **NO_LIMITS
+        ),
+    }
+
+
+NAMES = (
+    "read",
+    "read_head",
+    "write",
+    "peek_hello",
+    "answer_and_peek",
+    "connect_tls",
+    "accept_tls",
+    "relay",
+    "answer_and_relay",
+    "accept_tls_and_relay",
+)
+
+
+async def _cancel(task: asyncio.Future[object], turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("name", NAMES)
+def test_cancelled(chrome: ClientContext, credential: Credential, name: str, turns: int) -> None:
+    operations = _operations(chrome, credential, ServerContext())
+    assert tuple(operations) == NAMES
+
+    async def main() -> None:
+        async with running() as engine, tunnel_of(engine) as (client, upstream, _):
+            await _cancel(asyncio.ensure_future(operations[name](client, upstream)), turns)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_connect_is_cancelled(turns: int) -> None:
+    async def main() -> None:
+        async with running() as engine, client_of(engine) as client:
+            with black_hole() as hole:
+                dial = engine.connect(client.stream, [hole] * 3, stagger=0.001, timeout=HANG_SECONDS)
+                await _cancel(asyncio.ensure_future(dial), turns)
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_nobody_waits_for_any_more_is_closed() -> None:
+    """Cancelled at the very moment: the completion with the new stream may be there already."""
+
+    async def main() -> None:
+        async with running() as engine:
+            for turns in range(8):
+                async with tunnel_of(engine) as (client, _, origin):
+                    from polytls.engine import SocketAddress
+
+                    address = SocketAddress(*origin.getsockname())
+                    dial = asyncio.ensure_future(
+                        engine.connect(client.stream, [address], timeout=HANG_SECONDS)
+                    )
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    dial.cancel()
+                    try:
+                        connected = await dial
+                    except asyncio.CancelledError:
+                        continue
+                    connected.stream.close()
+
+    asyncio.run(main())
+
+
+def test_the_relay_after_a_handshake_is_cancelled(credential: Credential, authority: object) -> None:
+    """The linked operation: its first half is done, and told; its second is under way."""
+    agreed: list[int] = []
+
+    async def main() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        async with running() as engine, tunnel_of(engine) as (client, upstream, _):
+            handshaken = asyncio.Event()
+
+            def on_handshake(facts: object) -> None:
+                agreed.append(1)
+                handshaken.set()
+
+            relay: asyncio.Future[object] = asyncio.ensure_future(
+                client.stream.accept_tls_and_relay(
+                    ServerContext(),
+                    credential,
+                    upstream,
+                    alpn=None,
+                    timeout=HANG_SECONDS,
+                    on_handshake=on_handshake,
+                    **NO_LIMITS,
+                )
+            )
+            await asyncio.to_thread(_handshake, context, client)
+            await asyncio.wait_for(handshaken.wait(), HANG_SECONDS)
+            await _cancel(relay, 1)
+
+    asyncio.run(main())
+    assert agreed == [1]
+
+
+def _handshake(context: ssl.SSLContext, client: Client) -> None:
+    tls, incoming, outgoing, hello = memory_client(context, HOST)
+    client.socket.sendall(hello)
+    while True:
+        incoming.write(client.socket.recv(1 << 16))
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        client.socket.sendall(outgoing.read())
+        return
+
+
+def test_end_relay_ends_it_in_order() -> None:
+    async def main() -> None:
+        async with running() as engine, tunnel_of(engine) as (client, upstream, origin):
+            client.stream.end_relay()  # none is running: nothing happens
+            relay = asyncio.create_task(client.stream.relay(upstream, **NO_LIMITS))
+            client.socket.sendall(b"hello")
+            assert await asyncio.to_thread(origin.recv, 100) == b"hello"
+            client.stream.end_relay()
+            facts = await asyncio.wait_for(relay, HANG_SECONDS)
+            assert (facts.failure, facts.bytes_up, facts.bytes_down) == ("cancelled", 5, 0)
+            client.socket.settimeout(HANG_SECONDS)
+            assert client.socket.recv(1) == b""
+            assert origin.recv(1) == b""
+
+    asyncio.run(main())
+
+
+def test_many_cancellations_leave_nothing(chrome: ClientContext, certificate: Path) -> None:
+    async def one(engine: Engine, turns: int) -> None:
+        async with tunnel_of(engine) as (_, upstream, _origin):
+            handshake = upstream.connect_tls(chrome, host=HOST, port=443, alpn=[b"h2"], timeout=HANG_SECONDS)
+            await _cancel(asyncio.ensure_future(handshake), turns)
+
+    async def main() -> None:
+        async with running() as engine:
+            await asyncio.gather(*(one(engine, turns % 7) for turns in range(100)))
+
+    asyncio.run(main())
