@@ -28,8 +28,8 @@ from polytls.errors import EngineError, PolytlsError, ProfileError
 from polytls.profiles import Catalog
 from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
-from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
-from polytls.settings import Address, LeafKey, LimitSettings, Mode, Settings
+from polytls.proxy.snapshot import MIRROR, Contexts, Interception, Profiles, Snapshot
+from polytls.settings import Address, LeafKey, LimitSettings, MirrorUnsupported, Mode, Settings
 from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class App:
         settings = self.settings
         catalog = Catalog.load(settings.profile_tables, settings.source)
         source = self._origins.get(_DEFAULT_PROFILE, settings.source)
+        if settings.upstream.default_profile == MIRROR:
+            return catalog
         catalog.require(settings.upstream.default_profile, source=source, key=_DEFAULT_PROFILE)
         return catalog
 
@@ -135,6 +137,7 @@ class App:
         from polytls.engine import ServerContext
         from polytls.pki.cache import LeafCache
         from polytls.pki.leaf import LeafKeys
+        from polytls.proxy.mirror import Mirror
 
         settings = self.settings
         certificate = settings.certificate
@@ -149,13 +152,15 @@ class App:
             max_entries=certificate.cache_size,
             days=certificate.leaf_days,
         )
-        profiles = Profiles(catalog, self._contexts())
+        contexts = self._contexts()
+        profiles = Profiles(catalog, contexts)
         # Contexts are made when first used; those that a user can have got wrong are made now.
         for name in (settings.upstream.default_profile, *settings.profile_tables):
             profiles.find(name)
         with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
         return Interception(
             profiles=profiles,
+            mirror=Mirror(contexts.make, drop=settings.mitm.mirror_unsupported is MirrorUnsupported.DROP),
             leaves=leaves,
             leaf_with_ecdsa=with_ecdsa,
             leaf_without_ecdsa=without_ecdsa,

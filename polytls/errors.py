@@ -74,6 +74,7 @@ class Kind(Enum):
     SNI_MISMATCH = "sni_mismatch"
     SNI_MISSING = "sni_missing"
     ALPN_MISMATCH = "alpn_mismatch"
+    HELLO_NOT_REPRODUCIBLE = "hello_not_reproducible"  # the profile `mirror` cannot repeat it
     # upstream TLS
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"

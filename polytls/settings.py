@@ -46,6 +46,16 @@ class NonTls(Enum):
     RELAY = "relay"
 
 
+class MirrorUnsupported(Enum):
+    """What happens, with the profile `mirror`, to a hello that holds what the engine cannot send.
+
+    REFUSE: the tunnel fails, naming it. DROP: it is left out where the rest still makes sense.
+    """
+
+    REFUSE = "refuse"
+    DROP = "drop"
+
+
 class LeafKey(Enum):
     """The key of the leaf shown to clients. AUTO: ECDSA P-256 where the client can, else RSA-2048."""
 
@@ -86,6 +96,7 @@ class MitmSettings:
     sni: SniPolicy = SniPolicy.ACCEPT_ABSENT
     alpn: AlpnPolicy = AlpnPolicy.NARROW
     non_tls: NonTls = NonTls.CLOSE
+    mirror_unsupported: MirrorUnsupported = MirrorUnsupported.REFUSE
 
 
 @dataclass(frozen=True, slots=True)

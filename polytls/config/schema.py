@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from polytls.config import kinds
-from polytls.settings import AlpnPolicy, LeafKey, LogFormat, NonTls, Settings, SniPolicy
+from polytls.settings import AlpnPolicy, LeafKey, LogFormat, MirrorUnsupported, NonTls, Settings, SniPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,6 +115,12 @@ KEYS: tuple[Key, ...] = (
         "mitm.non_tls",
         kinds.choice(NonTls),
         "What happens to a client that does not begin with a ClientHello.",
+    ),
+    Key(
+        "proxy.mitm.mirror_unsupported",
+        "mitm.mirror_unsupported",
+        kinds.choice(MirrorUnsupported),
+        "Profile mirror: refuse a hello with key shares the engine cannot make, or drop those.",
     ),
     Key(
         "proxy.upstream.default_upstream",

@@ -129,6 +129,7 @@ TABLE: MappingProxyType[Kind, Row] = MappingProxyType(
         Kind.SNI_MISMATCH: _WRONG_NAME,
         Kind.SNI_MISSING: _WRONG_NAME,
         Kind.ALPN_MISMATCH: Row(alert=NO_APPLICATION_PROTOCOL),
+        Kind.HELLO_NOT_REPRODUCIBLE: _UPSTREAM,
         # upstream TLS
         Kind.CERTIFICATE_EXPIRED: _UPSTREAM,
         Kind.CERTIFICATE_NOT_YET_VALID: _UPSTREAM,

@@ -19,6 +19,7 @@ from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.policy.hello import HTTP11, Verdict, check_sni, plan_alpn, settle_alpn, speaks_http11
 from polytls.proxy import recording
 from polytls.proxy.refuse import ESTABLISHED, Answer, Close, Page, page_reply, refusal
+from polytls.proxy.snapshot import MIRROR
 from polytls.settings import Mode, NonTls
 from polytls.wire.connect import ConnectRequest, parse_connect
 
@@ -102,7 +103,7 @@ async def _intercept(
     # a. Look at the client's hello without consuming it.
     tunnel.stage = Stage.HELLO
     try:
-        hello = await client.answer_and_peek(ESTABLISHED, timeout=timeouts.hello)
+        hello = await client.answer_and_peek(ESTABLISHED, timeout=timeouts.hello, raw=profile.offer is None)
     except ProxyError as error:
         if settings.non_tls is NonTls.RELAY and error.kind in _NO_HELLO:
             return await _relay_untouched(tunnel, connected, snapshot)
@@ -112,16 +113,17 @@ async def _intercept(
     # b. It must be for the host that the tunnel is for.
     host, port = record.host or "", record.port or 0
     _require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
-    # c. What does upstream get to see?
-    plan = plan_alpn(hello.alpn, profile.alpn, settings.alpn)
-    _require(plan.verdict, Stage.ALPN)
     # e, begun before d: a leaf that must be minted is minted while upstream is asked.
     kind = mitm.leaf_with_ecdsa if hello.ecdsa_ok else mitm.leaf_without_ecdsa
     tunnel.leaf = mitm.leaves.get(host, kind) or mitm.leaves.mint(host, kind)
-    # d. Upstream's handshake: verified, and it chooses the protocol.
+    # c. What does upstream get to see?
     tunnel.stage = Stage.UPSTREAM_TLS
+    offer = profile.offer or mitm.mirror.offer(hello.raw or b"")
+    plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
+    _require(plan.verdict, Stage.ALPN)
+    # d. Upstream's handshake: verified, and it chooses the protocol.
     agreed = await upstream.connect_tls(
-        profile.context, host=host, port=port, alpn=plan.offer, timeout=timeouts.handshake
+        offer.context, host=host, port=port, alpn=plan.offer, timeout=timeouts.handshake
     )
     recording.upstream_tls(record, agreed)
     # g. The client must speak what upstream chose.
@@ -226,14 +228,14 @@ def _profile(request: ConnectRequest, tunnel: Tunnel, snapshot: Snapshot) -> Pro
     that does not exist is refused in either mode."""
     name = request.profile or snapshot.settings.upstream.default_profile
     if snapshot.interception is None:
-        if snapshot.catalog.find(name) is not None:
+        if name == MIRROR or snapshot.catalog.find(name) is not None:
             return None
     else:
         profile = snapshot.interception.profiles.find(name)
         if profile is not None:
             tunnel.record.profile = profile.name
             return profile
-    detail = f"there is no profile {name}; there are {', '.join(snapshot.catalog.names())}"
+    detail = f"there is no profile {name}; there are {', '.join((*snapshot.catalog.names(), MIRROR))}"
     raise ProxyError(Side.CLIENT, Stage.HEAD, Kind.UNKNOWN_PROFILE, detail)
 
 

@@ -17,17 +17,29 @@ if TYPE_CHECKING:
     from polytls.pki.cache import LeafCache
     from polytls.pki.leaf import LeafKind
     from polytls.profiles import Catalog, HelloSpec
+    from polytls.proxy.mirror import Mirror
     from polytls.proxy.resolve import Resolver
     from polytls.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A profile made ready for the engine. `alpn` is the spec's list as it goes on the wire."""
+MIRROR = "mirror"
+"""The name by which a tunnel asks for its own hello to be repeated; no profile of one's own can have it."""
 
-    name: str
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is offered upstream: protocols as they go on the wire, in order, and the native context."""
+
     alpn: tuple[bytes, ...]
     context: ClientContext
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile made ready for the engine. `offer` is None for `mirror`: it offers what the client does."""
+
+    name: str
+    offer: Offer | None
 
 
 class Contexts:
@@ -38,14 +50,14 @@ class Contexts:
     """
 
     def __init__(self, make: Callable[[HelloSpec], ClientContext]) -> None:
-        self._make = make
+        self.make = make
         self._made: dict[HelloSpec, ClientContext] = {}
 
     def get(self, spec: HelloSpec) -> ClientContext:
         """The context of a spec. Raises what making one raises."""
         context = self._made.get(spec)
         if context is None:
-            context = self._made[spec] = self._make(spec)
+            context = self._made[spec] = self.make(spec)
         return context
 
 
@@ -59,6 +71,8 @@ class Profiles:
 
     def find(self, name: str) -> Profile | None:
         """The profile with this name or alias; None where there is none."""
+        if name == MIRROR:
+            return Profile(MIRROR, None)
         ready = self._ready.get(name)
         if ready is not None:
             return ready
@@ -66,7 +80,7 @@ class Profiles:
         if spec is None:
             return None
         alpn = tuple(protocol.encode("latin-1") for protocol in spec.alpn)
-        ready = Profile(spec.name, alpn, self.contexts.get(spec))
+        ready = Profile(spec.name, Offer(alpn, self.contexts.get(spec)))
         # By the catalog's own spellings only: what clients write must not make this grow without bound.
         if name in (spec.name, *self.catalog.aliases_of(spec)):
             self._ready[name] = ready
@@ -78,6 +92,7 @@ class Interception:
     """What MITM mode needs on top."""
 
     profiles: Profiles
+    mirror: Mirror
     leaves: LeafCache[Credential]
     leaf_with_ecdsa: LeafKind  # for clients that can use an ECDSA P-256 certificate
     leaf_without_ecdsa: LeafKind
