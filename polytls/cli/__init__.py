@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from polytls import __version__
-from polytls.cli import ca, profiles, serve
+from polytls.cli import ca, capture, fingerprint, profiles, serve
 from polytls.errors import PolytlsError, UserError
 
 EXIT_OK = 0
@@ -29,6 +29,9 @@ examples:
       the proxy on 127.0.0.1:8080, in MITM mode, with its root CA in ./ca
   polytls serve --profile firefox --resolve '*.lab.test:10.0.0.7'
   polytls profiles list
+  polytls capture --tls
+      the fingerprint of whatever connects to 127.0.0.1:8443
+  polytls fingerprint handshakes.pcap
   polytls ca export --out root.pem
 
 For systems and traffic that you own or are authorised to test.
@@ -77,6 +80,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"polytls {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (serve, profiles, ca):
+    for verb in (serve, profiles, capture, fingerprint, ca):
         verb.add_to(verbs)
     return parser

@@ -13,17 +13,21 @@ Where a table's values come from, in this order:
 Inside its own table a name means the built-in profile, so ``[profiles.chrome]`` with ``base = "chrome"`` is
 no cycle. Built-ins have no base: each file says everything about one client, and overriding one profile
 never changes another built-in. Chains are followed without recursion; cycles are errors.
+
+A built-in is read when it is first asked for, and kept: a proxy uses one or two of some thirty. Their names
+and aliases are known without reading any, from `polytls.profiles.index`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from types import MappingProxyType
 
 from polytls.errors import ProfileError
+from polytls.profiles.index import BUILTINS
 from polytls.profiles.parse import parse_aliases, parse_base, parse_profile
 from polytls.profiles.spec import HelloSpec, canonical_name
 from polytls.profiles.wording import key_path, shown, type_of, unknown
@@ -39,9 +43,13 @@ DEFAULT_NAME = "default"
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Every profile by name, and the aliases. Immutable; made anew when the configuration changes."""
+    """Every profile by name, and the aliases. Immutable; made anew when the configuration changes.
 
-    _specs: Mapping[str, HelloSpec]
+    `find`, `require` and `specs` read built-in files; a broken one is a `ProfileError`.
+    """
+
+    _builtins: _Builtins
+    _configured: Mapping[str, HelloSpec]
     _aliases: Mapping[str, str]
 
     @classmethod
@@ -50,16 +58,14 @@ class Catalog:
 
         Raises `ProfileError` for the first thing that is wrong in a table.
         """
-        builtin, aliases = _builtins()
-        resolver = _Resolver(builtin, aliases, _by_name(tables, source), source)
-        specs = {**builtin, **resolver.specs()}
-        return cls(MappingProxyType(specs), MappingProxyType(resolver.aliases()))
+        builtins = _Builtins()
+        resolver = _Resolver(builtins, _by_name(tables, source), source)
+        return cls(builtins, MappingProxyType(resolver.specs()), MappingProxyType(resolver.aliases()))
 
     def find(self, name: str) -> HelloSpec | None:
         """The profile with this name or alias, in any case; None where there is none."""
         lower = name.lower()
-        found = self._specs.get(lower)
-        return found if found is not None else self._specs.get(self._aliases.get(lower, ""))
+        return self._named(lower) or self._named(self._aliases.get(lower, ""))
 
     def require(self, name: str, *, source: str, key: str) -> HelloSpec:
         """The profile with this name, or a `ProfileError` that blames `key` in `source`."""
@@ -70,33 +76,45 @@ class Catalog:
 
     def names(self) -> tuple[str, ...]:
         """Every name that `find` knows, aliases too, sorted."""
-        return tuple(sorted({*self._specs, *self._aliases}))
+        return tuple(sorted({*self._configured, *BUILTINS, *self._aliases}))
 
     def specs(self) -> tuple[HelloSpec, ...]:
         """Every profile once, sorted by name."""
-        return tuple(self._specs[name] for name in sorted(self._specs))
+        found = (self._named(name) for name in sorted({*self._configured, *BUILTINS}))
+        return tuple(spec for spec in found if spec is not None)
 
     def aliases_of(self, spec: HelloSpec) -> tuple[str, ...]:
         """The other names of a profile, sorted."""
         return tuple(sorted(alias for alias, name in self._aliases.items() if name == spec.name))
 
-
-def _builtins() -> tuple[dict[str, HelloSpec], dict[str, str]]:
-    """The built-in profiles and their aliases, from the package's own files."""
-    specs: dict[str, HelloSpec] = {}
-    aliases: dict[str, str] = {}
-    for name, table in _builtin_tables():
-        source = f"built-in {name}.toml"
-        specs[name] = parse_profile(name, table, None, source)
-        aliases.update(dict.fromkeys(parse_aliases(name, table, source), name))
-    return specs, aliases
+    def _named(self, name: str) -> HelloSpec | None:
+        return self._configured.get(name) or self._builtins.find(name)
 
 
-def _builtin_tables() -> Iterator[tuple[str, dict[str, object]]]:
-    files = resources.files(__package__).joinpath("builtin").iterdir()
-    for file in sorted(files, key=lambda file: file.name):
-        if file.name.endswith(".toml"):
-            yield file.name[: -len(".toml")], tomllib.loads(file.read_text(encoding="utf-8"))
+@dataclass(frozen=True, slots=True)
+class _Builtins:
+    """The built-in profiles, each read once."""
+
+    aliases: Mapping[str, str] = field(
+        default_factory=lambda: {alias: name for name, known in BUILTINS.items() for alias in known}
+    )
+    _read: dict[str, HelloSpec] = field(default_factory=dict)
+
+    def find(self, name: str) -> HelloSpec | None:
+        """The built-in of this name; None where there is none. Aliases are names of `aliases` only."""
+        if name not in BUILTINS:
+            return None
+        spec = self._read.get(name)
+        if spec is None:
+            source = f"built-in {name}.toml"
+            spec = self._read[name] = parse_profile(name, builtin_table(name), None, source)
+        return spec
+
+
+def builtin_table(name: str) -> dict[str, object]:
+    """The file of a built-in profile, as TOML. FileNotFoundError for a name that is not one."""
+    file = resources.files(__package__).joinpath("builtin").joinpath(f"{name}.toml")
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def _by_name(tables: Mapping[str, Mapping[str, object]], source: str) -> dict[str, Mapping[str, object]]:
@@ -120,17 +138,16 @@ def _by_name(tables: Mapping[str, Mapping[str, object]], source: str) -> dict[st
 class _Resolver:
     """Bases and aliases of the configured tables, worked out against the built-in profiles."""
 
-    builtin: Mapping[str, HelloSpec]
-    builtin_aliases: Mapping[str, str]
+    builtins: _Builtins
     tables: Mapping[str, Mapping[str, object]]
     source: str
 
     def aliases(self) -> dict[str, str]:
         """Alias -> name. A new alias must be a new name: to change a known one, configure it by name."""
-        found = dict(self.builtin_aliases)
+        found = dict(self.builtins.aliases)
         for name, table in self.tables.items():
             for alias in parse_aliases(name, table, self.source):
-                if alias in self.tables or alias in self.builtin or alias in found:
+                if alias in self.tables or alias in BUILTINS or alias in found:
                     path = key_path("profiles", name, "aliases")
                     problem = f"{shown(alias)} already names a profile; allowed: a name not in use"
                     raise ProfileError(self.source, path, problem)
@@ -165,16 +182,17 @@ class _Resolver:
             own = self._builtin(name)
             if own is not None:
                 return own
-            return DEFAULT_NAME if DEFAULT_NAME in self.tables else self.builtin[DEFAULT_NAME]
+            default = None if DEFAULT_NAME in self.tables else self._builtin(DEFAULT_NAME)
+            return default or DEFAULT_NAME
         wanted = aliases.get(wanted, wanted)
         if wanted in self.tables and wanted != name:
             return wanted
         found = self._builtin(wanted)
         if found is None:
-            known = sorted({*self.tables, *self.builtin, *aliases} - {name})
+            known = sorted({*self.tables, *BUILTINS, *aliases} - {name})
             problem = f"{shown(wanted)}: {unknown('profile', wanted, known)}"
             raise ProfileError(self.source, key_path("profiles", name, "base"), problem)
         return found
 
     def _builtin(self, name: str) -> HelloSpec | None:
-        return self.builtin.get(self.builtin_aliases.get(name, name))
+        return self.builtins.find(self.builtins.aliases.get(name, name))

@@ -58,7 +58,8 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _description(value: object) -> str:
+def parse_description(value: object) -> str:
+    """One line of words. Raises `WrongValueError`."""
     if not isinstance(value, str) or len(value) > MAX_DESCRIPTION_CHARS or not value.isprintable():
         raise WrongValueError(
             f"got {shown(value)}; allowed: one line of at most {MAX_DESCRIPTION_CHARS} characters"
@@ -66,7 +67,8 @@ def _description(value: object) -> str:
     return value
 
 
-def _protocols(value: object) -> tuple[str, ...]:
+def parse_protocols(value: object) -> tuple[str, ...]:
+    """Protocol names, as ALPN and ALPS have them. Raises `WrongValueError`."""
     allowed = (
         f"an array of at most {MAX_PROTOCOLS} protocol names, 1 to {MAX_PROTOCOL_BYTES} ASCII bytes each"
     )
@@ -140,7 +142,7 @@ KNOBS: tuple[Knob, ...] = (
         "description",
         "string",
         "One line for `polytls profiles list`.",
-        _description,
+        parse_description,
         lambda s: s.description,
     ),
     Knob(
@@ -164,7 +166,7 @@ KNOBS: tuple[Knob, ...] = (
         "alpn",
         "array of protocol names",
         "Protocols offered by ALPN (RFC 7301), preferred first; empty: no ALPN extension.",
-        _protocols,
+        parse_protocols,
         lambda s: list(s.alpn),
     ),
     Knob(
@@ -172,7 +174,7 @@ KNOBS: tuple[Knob, ...] = (
         "alps",
         "array of protocol names",
         "Protocols of the application_settings extension, each one of `alpn_protos`; empty: no extension.",
-        _protocols,
+        parse_protocols,
         lambda s: list(s.alps),
     ),
     Knob(

@@ -1,6 +1,10 @@
 """One ``[profiles.NAME]`` table and its base -> one `HelloSpec`.
 
-A table holds overrides; what it does not name comes from the base. Two knobs may depend on each other: a
+A table with ``[hello]`` is exact and complete: it has no base, and of the knobs only those that are no part
+of a hello (`EXACT_KEYS`). Any other table holds overrides. Over an exact base they are edits of its hello
+(`polytls.profiles.overrides`), over a base by knobs they are the knobs themselves.
+
+What a table of overrides does not name comes from the base. Two knobs may depend on each other: a
 key share must be one of the groups, and in their order (BoringSSL asks both); an ALPS protocol must be one of
 the ALPN protocols. The rule for those is the same everywhere: what the table itself writes must agree, or it
 is an error; what it inherits is narrowed to what still fits. So ``base = "chrome"`` with
@@ -11,41 +15,46 @@ Pure: which table is whose base is the catalog's business.
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from polytls.errors import ProfileError
 from polytls.profiles.boringssl import GROUPS, VERSIONS
-from polytls.profiles.knobs import KNOBS
+from polytls.profiles.knobs import KNOBS, parse_description
 from polytls.profiles.spec import HelloSpec, canonical_name
 from polytls.profiles.wording import WrongValueError, key_path, shown, type_of, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from polytls.profiles.exact import ExactHello
+
 STRUCTURE_KEYS = ("base", "aliases")
 """Keys of a table that say how it relates to other profiles; the rest are knobs."""
 
-ALLOWED_KEYS = (*STRUCTURE_KEYS, *(knob.key for knob in KNOBS))
+ALLOWED_KEYS = (*STRUCTURE_KEYS, *(knob.key for knob in KNOBS), "hello")
 
-OPTIONAL_KEYS = (*STRUCTURE_KEYS, "description")
+OPTIONAL_KEYS = (*STRUCTURE_KEYS, "description", "hello")
 """What a table without a base may leave out."""
+
+EXACT_KEYS = ("aliases", "description", "captured_from", "captured_on", "session_resumption", "hello")
+"""What a table with ``[hello]`` may hold."""
 
 
 def parse_profile(name: str, table: Mapping[str, object], base: HelloSpec | None, source: str) -> HelloSpec:
-    """The profile `name`. Without a base the table must hold every knob (built-ins do).
+    """The profile `name`. A table with ``[hello]`` is complete, whatever the base; else, without a base it
+    must hold every knob.
 
     Raises `ProfileError` naming `source` (a file), the key path and what is allowed.
     """
+    if "hello" in table:
+        return _exact(name, table, source)
     _check_keys(name, table, base, source)
-    written: dict[str, Any] = {}
-    for knob in KNOBS:
-        if knob.key in table:
-            try:
-                written[knob.field] = knob.parse(table[knob.key])
-            except WrongValueError as problem:
-                raise ProfileError(source, _path(name, knob.key), str(problem)) from None
+    written = _written(name, table, source)
     about: dict[str, Any] = {"name": name, "source": source, "base": base.name if base else None}
+    if base is not None and base.exact is not None:
+        return _edited(base, base.exact, about, written)
     if base is None:
         spec = HelloSpec(**about, **written)
     else:
@@ -56,6 +65,79 @@ def parse_profile(name: str, table: Mapping[str, object], base: HelloSpec | None
     except _DisagreementError as problem:
         raise ProfileError(source, _path(name, problem.key), str(problem)) from None
     return spec
+
+
+def _written(name: str, table: Mapping[str, object], source: str) -> dict[str, Any]:
+    """The knobs of a table, by field."""
+    written: dict[str, Any] = {}
+    for knob in KNOBS:
+        if knob.key in table:
+            try:
+                written[knob.field] = knob.parse(table[knob.key])
+            except WrongValueError as problem:
+                raise ProfileError(source, _path(name, knob.key), str(problem)) from None
+    return written
+
+
+def _exact(name: str, table: Mapping[str, object], source: str) -> HelloSpec:
+    """A profile with ``[hello]``."""
+    # Half of the profile format, and needed where a profile is exact only.
+    from polytls.profiles import derive, exact_toml, template
+
+    for key in table:
+        if key not in EXACT_KEYS:
+            problem = unknown("key", key, EXACT_KEYS)
+            if key in ALLOWED_KEYS:
+                problem = (
+                    f"has no meaning beside [hello], which is complete; allowed: {', '.join(EXACT_KEYS)}"
+                )
+            raise ProfileError(source, _path(name, key), problem)
+    knobs = _written(name, {key: value for key, value in table.items() if key not in _CAPTURE_FIELDS}, source)
+    words = {key: _words(name, key, table[key], source) for key in _CAPTURE_FIELDS if key in table}
+    hello = exact_toml.parse_hello(table["hello"], _path(name, "hello"), source)
+    about: dict[str, Any] = {"name": name, "source": source, "resumption": True, **knobs, **words}
+    return HelloSpec(**derive.fields(hello), **about, exact=hello, template=template.compile_template(hello))
+
+
+_CAPTURE_FIELDS = ("captured_from", "captured_on")
+
+
+def _words(name: str, key: str, value: object, source: str) -> str:
+    try:
+        return parse_description(str(value) if isinstance(value, datetime.date) else value)
+    except WrongValueError as problem:
+        raise ProfileError(source, _path(name, key), str(problem)) from None
+
+
+def _edited(
+    base: HelloSpec, exact: ExactHello, about: Mapping[str, Any], written: Mapping[str, Any]
+) -> HelloSpec:
+    """The exact base with the knobs of a table worked into its hello."""
+    from polytls.profiles import derive, overrides, template
+    from polytls.profiles.exact import InexactError
+
+    name, source = about["name"], about["source"]
+    keys = {knob.field: knob.key for knob in KNOBS}
+    # The base's words are about the base.
+    words = {"description": "", "captured_from": "", "captured_on": ""}
+    own = {field: written[field] for field in ("description", "resumption") if field in written}
+    try:
+        hello = overrides.edited(exact, written)
+        spec = replace(base, **about, **{**derive.fields(hello), **words, **own}, exact=hello)
+        if not written.keys().isdisjoint(_TOGETHER):
+            _check_together(spec)
+        return replace(spec, template=template.compile_template(hello))
+    except overrides.KnobError as problem:
+        raise ProfileError(source, _path(name, keys[problem.field]), str(problem)) from None
+    except _DisagreementError as problem:
+        raise ProfileError(source, _path(name, problem.key), str(problem)) from None
+    except InexactError as problem:
+        # Which knob it was cannot be told from the hello; what is wrong can.
+        raise ProfileError(source, _path(name), f"does not fit its base {base.name}: {problem}") from None
+
+
+_TOGETHER = frozenset({"groups", "key_shares", "alpn", "alps"})
+"""Fields that must agree with each other."""
 
 
 def parse_base(name: str, table: Mapping[str, object], source: str) -> str | None:

@@ -20,15 +20,34 @@ _ONE_LINE_CHARS = 80
 
 
 def as_table(spec: HelloSpec) -> dict[str, object]:
-    """Every knob of the spec as a TOML value, in the order of the reference."""
-    return {knob.key: knob.show(spec) for knob in KNOBS}
+    """The spec as a TOML table that is complete by itself: every knob, in the order of the reference, or for
+    an exact profile its hello."""
+    if spec.exact is None:
+        return {knob.key: knob.show(spec) for knob in KNOBS}
+    from polytls.profiles import exact_toml
+
+    words = {
+        "description": spec.description,
+        "captured_from": spec.captured_from,
+        "captured_on": spec.captured_on,
+    }
+    return {
+        **{key: text for key, text in words.items() if text},
+        "session_resumption": spec.resumption,
+        "hello": exact_toml.as_table(spec.exact),
+    }
 
 
 def as_toml(spec: HelloSpec) -> str:
     """The spec as a ``[profiles.NAME]`` table, ending in a line break."""
     lines = [f"[{key_path('profiles', spec.name)}]"]
-    lines += [f"{key} = {_value(value)}" for key, value in as_table(spec).items()]
-    return "\n".join(lines) + "\n"
+    lines += [f"{key} = {_value(value)}" for key, value in as_table(spec).items() if key != "hello"]
+    text = "\n".join(lines) + "\n"
+    if spec.exact is None:
+        return text
+    from polytls.profiles import exact_toml
+
+    return f"{text}\n[{key_path('profiles', spec.name, 'hello')}]\n{exact_toml.as_toml(spec.exact)}"
 
 
 def knobs_as_markdown() -> str:

@@ -5,16 +5,20 @@ the order they go on the wire, so nothing below it looks up a name. Native conte
 two specs are equal when an origin could not tell them apart, plus the name, because upstream sessions are
 kept per profile. Where a spec came from and what it is called in words does not count.
 
-`template` is the seam for exact reproduction: once it is set, native code writes the hello from it and the
-knobs only say what BoringSSL must be ready to honour. Nothing sets it yet.
+A profile is by knobs or exact. An exact one has a `template`: native code writes the hello from it, byte for
+byte, and the other fields only say the same in the knobs' terms (`polytls.profiles.derive`) to whatever asks.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from polytls.profiles.boringssl import CIPHERS
+
+if TYPE_CHECKING:
+    from polytls.profiles.exact import ExactHello
 
 MAX_NAME_CHARS = 64
 """Names travel in a request header and in log lines; the longest built-in one has 26."""
@@ -59,11 +63,17 @@ class HelloSpec:
     session_tickets: bool
     resumption: bool
     template: bytes | None = field(default=None, repr=False)
+    exact: ExactHello | None = field(default=None, repr=False, compare=False)
+    """What `template` was compiled from; None for a profile by knobs."""
     base: str | None = field(default=None, compare=False)
     """The profile whose values were the starting point; None for a built-in, which spells out its own."""
     description: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
     """Where it was defined, as errors name it: a file, or ``built-in NAME.toml``."""
+    captured_from: str = field(default="", compare=False)
+    """The client that an exact profile follows, in words; empty where it is not said."""
+    captured_on: str = field(default="", compare=False)
+    """When that client was observed: a date, or empty where it is not known."""
 
     @property
     def cipher_string(self) -> str:

@@ -1,19 +1,16 @@
-"""Names, aliases and bases; and the built-in profiles against what real browsers were seen to send."""
+"""Names, aliases and bases. (What the built-in profiles send is in test_goldens.)"""
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from polytls.errors import ProfileError
-from polytls.profiles.catalog import Catalog
-from polytls.profiles.parse import OPTIONAL_KEYS
+from polytls.profiles.catalog import Catalog, builtin_table
+from polytls.profiles.knobs import KNOBS
 from polytls.profiles.show import as_table, as_toml
 from polytls.profiles.spec import MAX_NAME_CHARS, HelloSpec
 
@@ -22,9 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-GOLDENS = Path(__file__).resolve().parents[3] / "shared" / "goldens"
 BUILTIN = Catalog.load({}, "none")
-BROWSERS = ("chrome", "firefox", "safari")
 
 Tables = dict[str, dict[str, object]]
 
@@ -44,12 +39,41 @@ def problem(tables: Tables) -> str:
 
 
 def test_builtin_names_and_aliases() -> None:
-    dated = ("chrome-143-macos-arm64", "firefox-145-macos-arm64", "safari-26.2-macos-arm64")
-    assert BUILTIN.names() == tuple(sorted(("default", *BROWSERS, *dated)))
-    assert [spec.name for spec in BUILTIN.specs()] == sorted(("default", *dated))
-    for alias, name in zip(BROWSERS, dated, strict=True):
+    newest = {
+        "chrome": "chrome-152",
+        "edge": "edge-101",
+        "firefox": "firefox-155",
+        "safari": "safari-27.0",
+        "tor": "tor-14.5",
+        "curl": "curl-7.88",
+    }
+    dated = {
+        "chrome-143-macos-arm64": "chrome-142",
+        "firefox-145-macos-arm64": "firefox-144",
+        "safari-26.2-macos-arm64": "safari-26.0.1",
+    }
+    assert {*newest, *newest.values(), *dated, "default"} <= set(BUILTIN.names())
+    for alias, name in (newest | dated).items():
         assert builtin(alias).name == name
-        assert BUILTIN.aliases_of(builtin(alias)) == (alias,)
+        assert alias in BUILTIN.aliases_of(builtin(alias))
+    for spec in BUILTIN.specs():
+        assert (spec.template is None) == (spec.name == "default")
+        assert spec.description
+
+
+def test_only_what_is_asked_for_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def noted(name: str) -> dict[str, object]:
+        read.append(name)
+        return builtin_table(name)
+
+    monkeypatch.setattr("polytls.profiles.catalog.builtin_table", noted)
+    catalog = Catalog.load({}, "f.toml")
+    assert catalog.names() == BUILTIN.names()
+    assert read == []
+    assert catalog.find("firefox") is catalog.find("FIREFOX-155")
+    assert read == ["firefox-155"]
 
 
 def test_names_are_found_in_any_case() -> None:
@@ -68,22 +92,26 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 
 
 def test_the_default_profile_is_chrome_with_http11_alone() -> None:
-    changed = {"alpn_protos": ["http/1.1"], "alps_protos": [], "description": builtin("default").description}
-    assert as_table(builtin("default")) == {**as_table(builtin("chrome")), **changed}
+    own = {"alpn_protos", "alps_protos", "description", "cert_compression"}  # the last: what is decompressed
+    default, chrome = builtin("default"), builtin("chrome-142")
+    for knob in KNOBS:
+        if knob.key not in own:
+            assert knob.show(default) == knob.show(chrome), knob.key
+    assert (default.alpn, default.alps) == (("http/1.1",), ())
 
 
 def test_without_base_a_builtin_name_begins_from_that_builtin() -> None:
-    spec = configured({"firefox-145-macos-arm64": {"permute_extensions": True}}, "firefox")
+    spec = configured({"firefox-155": {"permute_extensions": True}}, "firefox")
     assert spec.permute_extensions
     assert spec.groups == builtin("firefox").groups
-    assert spec.base == "firefox-145-macos-arm64"
+    assert spec.base == "firefox-155"
 
 
 def test_a_configured_profile_may_take_the_name_of_an_alias() -> None:
     catalog = Catalog.load({"chrome": {"base": "chrome", "grease": False}}, "f.toml")
     assert catalog.require("chrome", source="", key="").name == "chrome"
     assert not catalog.require("chrome", source="", key="").grease
-    assert catalog.require("chrome-143-macos-arm64", source="", key="") == builtin("chrome")
+    assert catalog.require("chrome-152", source="", key="") == builtin("chrome")
     assert catalog.names().count("chrome") == 1
 
 
@@ -119,7 +147,10 @@ def test_the_example_of_the_specification() -> None:
             "cert_compression": ["zlib"],
         },
     }
-    assert Catalog.load(tables, "f.toml").specs() == BUILTIN.specs()
+    catalog = Catalog.load(tables, "f.toml")
+    for name in tables:
+        assert catalog.require(name, source="", key="").template == builtin(name).template
+        assert catalog.require(name, source="", key="").alpn == builtin(name).alpn
 
 
 @pytest.mark.parametrize(
@@ -194,90 +225,11 @@ def test_any_web_of_names_resolves_or_is_a_profile_error(tables: Tables) -> None
 def test_what_is_shown_reads_back(spec: HelloSpec) -> None:
     table = tomllib.loads(as_toml(spec))["profiles"][spec.name]
     assert table == as_table(spec)
-    assert configured({"copy": table}, "copy").cipher_ids == spec.cipher_ids
-    assert all(knob in OPTIONAL_KEYS or knob in table for knob in as_table(spec))
+    copy = configured({"copy": table}, "copy")
+    assert (copy.cipher_ids, copy.template, copy.alpn) == (spec.cipher_ids, spec.template, spec.alpn)
+    assert (copy.captured_from, copy.exact) == (spec.captured_from, spec.exact)
 
 
 def test_control_characters_are_shown_as_toml() -> None:
     spec = configured({"x": {"description": 'a \\ and " stay'}}, "x")
     assert tomllib.loads(as_toml(spec))["profiles"]["x"]["description"] == 'a \\ and " stay'
-
-
-def hello_shape(spec: HelloSpec) -> tuple[object, ...]:
-    """What JA3 and JA4 are made of, as far as a profile decides it."""
-    extensions = {
-        "grease": spec.grease,
-        "alps": bool(spec.alps),
-        "ech": spec.ech_grease,
-        "ticket": spec.session_tickets,
-        "compression": bool(spec.cert_compression),
-    }
-    return spec.cipher_ids, tuple(extensions.items()), spec.groups, spec.sigalgs, spec.alpn
-
-
-def test_the_three_browsers_and_the_default_differ() -> None:
-    shapes = [hello_shape(builtin(name)) for name in (*BROWSERS, "default")]
-    assert len({str(shape) for shape in shapes}) == 4
-    # JA3 and JA4 hash ciphers, groups and extensions; each pair of browsers differs in its ciphers alone.
-    assert len({builtin(name).cipher_ids for name in BROWSERS}) == 3
-    assert len({frozenset(builtin(name).cipher_ids) for name in BROWSERS}) == 3  # JA4 sorts them
-
-
-def golden(name: str) -> dict[str, Any]:
-    path = GOLDENS / f"{name}.json"
-    if not path.exists():
-        pytest.skip(f"captured hellos are not beside the repository: {path} is absent")
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
-
-
-def seen(name: str) -> dict[str, list[int]]:
-    """Ciphers, extensions and groups of a real capture's JA3, in order where the service kept it, and
-    signature algorithms of its JA4_r. GREASE and the PSK of a resumed connection are left out of these."""
-    tls = golden(name)["tls"]
-    _, ciphers, extensions, groups, _ = tls["ja3"].split(",")
-    sigalgs = tls["ja4_r"].split("_")[-1].split(",")
-    return {
-        "ciphers": [int(number) for number in ciphers.split("-")],
-        "extensions": [int(number) for number in extensions.split("-")],
-        "groups": [int(number) for number in groups.split("-")],
-        "sigalgs": [int(number, 16) for number in sigalgs],
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "ciphers_left_out", "groups_left_out", "sigalgs_repeated"),
-    [("chrome", [], [], []), ("firefox", [], [256, 257], []), ("safari", [0xC008, 0xC012], [], [0x0805])],
-)
-def test_builtins_are_the_real_browsers_but_for_the_declared_differences(
-    name: str, ciphers_left_out: list[int], groups_left_out: list[int], sigalgs_repeated: list[int]
-) -> None:
-    spec, real = builtin(name), seen(f"real-{name}")
-    tls12 = [number for number in real["ciphers"] if number >> 8 != 0x13]
-    assert list(spec.cipher_ids) == [number for number in tls12 if number not in ciphers_left_out]
-    assert list(spec.groups) == [number for number in real["groups"] if number not in groups_left_out]
-    assert list(spec.sigalgs) == list(dict.fromkeys(real["sigalgs"]))
-    assert len(real["sigalgs"]) - len(spec.sigalgs) == len(sigalgs_repeated)
-    extensions = real["extensions"]
-    assert spec.ocsp_stapling == (5 in extensions)
-    assert spec.signed_cert_timestamps == (18 in extensions)
-    assert spec.ech_grease == (0xFE0D in extensions)
-    assert spec.alps_new_codepoint or 0x44CD not in extensions
-    assert bool(spec.alps) == (0x44CD in extensions)
-
-
-@pytest.mark.parametrize(
-    ("name", "imitation"), [("chrome", "chrome146"), ("firefox", "firefox144"), ("safari", "safari260")]
-)
-def test_builtins_agree_with_the_full_captures(name: str, imitation: str) -> None:
-    """What the echo service does not report: order of compression algorithms, key shares, GREASE."""
-    spec, profile = builtin(name), golden(imitation)["profile"]
-    bodies = profile["bodies"]
-    shares = [share.split(":")[0] for share in bodies["0033"][0].split(",") if not share.startswith("GREASE")]
-    assert spec.key_shares == tuple(int(share, 16) for share in shares)
-    assert spec.cert_compression == tuple(int(number, 16) for number in bodies["001b"][0].split(","))
-    assert ",".join(spec.alpn) == bodies["0010"][0]
-    assert spec.permute_extensions == profile["permuted"]
-    assert spec.grease == profile["ciphers"][0].startswith("GREASE")
-    # Real Safari sends no session_ticket (real-safari.json); its imitation does.
-    assert spec.session_tickets == (name != "safari")

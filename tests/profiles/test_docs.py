@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from polytls.profiles.bodies import CODECS, SIMPLE, extension_word
 from polytls.profiles.boringssl import CERT_COMPRESSION, GROUPS, SIGALGS
 from polytls.profiles.catalog import Catalog
+from polytls.profiles.exact_toml import KEYS
 from polytls.profiles.show import knobs_as_markdown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "profiles.md").read_text(encoding="utf-8")
 
@@ -33,3 +41,18 @@ def test_every_group_and_compression_algorithm_is_named() -> None:
 def test_every_family_of_signature_algorithms_is_named() -> None:
     for entry in SIGALGS.entries:
         assert entry.name.rstrip("0123456789") in DOCUMENT
+
+
+def test_the_example_of_an_exact_profile_is_one() -> None:
+    _, _, rest = DOCUMENT.partition("## Exact profiles")
+    text = rest.partition("```toml\n")[2].partition("```")[0]
+    spec = Catalog.load(tomllib.loads(text)["profiles"], "docs/profiles.md").find("lab")
+    assert spec is not None
+    assert spec.template is not None
+
+
+@pytest.mark.parametrize(
+    "word", [*KEYS, *(codec.key for codec in CODECS.values()), *map(extension_word, SIMPLE)]
+)
+def test_every_word_of_an_exact_profile_is_named(word: str) -> None:
+    assert f"`{word}`" in DOCUMENT

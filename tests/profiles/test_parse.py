@@ -14,7 +14,11 @@ from polytls.profiles.parse import ALLOWED_KEYS, parse_profile
 from polytls.profiles.show import as_table
 from polytls.profiles.spec import HelloSpec
 
-CHROME = Catalog.load({}, "none").require("chrome", source="test", key="")
+DEFAULT = Catalog.load({}, "none").require("default", source="test", key="")
+CHROME = parse_profile(
+    "chrome-by-knobs", {"alpn_protos": ["h2", "http/1.1"], "alps_protos": ["h2"]}, DEFAULT, "test"
+)
+"""An exact base is edited rather than overridden: see test_overrides."""
 
 
 def parse(**table: object) -> HelloSpec:
@@ -273,5 +277,5 @@ def test_any_table_gives_a_spec_or_a_profile_error(table: dict[str, object]) -> 
 
 def test_each_knob_sets_its_own_field() -> None:
     assert len({knob.field for knob in KNOBS}) == len(KNOBS)
-    about = {"name", "template", "base", "source"}
+    about = {"name", "template", "exact", "base", "source", "captured_from", "captured_on"}
     assert {knob.field for knob in KNOBS} | about == set(HelloSpec.__dataclass_fields__)

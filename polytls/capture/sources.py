@@ -1,0 +1,96 @@
+"""What a person names -> what it holds: captures, and profiles in files.
+
+Whatever is wrong with one is a `CaptureError` (or a
+`ProfileError` from inside it) that begins with the file's name.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polytls.capture.clients import Client, clients_of
+from polytls.capture.pcap import CaptureError
+from polytls.capture.records import MAX_FILE_BYTES, CapturedHello, printable, read_hellos
+from polytls.profiles import Catalog
+from polytls.wire.client_hello import HelloError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from polytls.profiles.spec import HelloSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+STDIN = "-"
+
+
+def hellos_from(source: str, read_stdin: Callable[[int], bytes]) -> tuple[CapturedHello, ...]:
+    """Every hello of a file, or of standard input (``-``). Raises `CaptureError`, OSError."""
+    if source == STDIN:
+        data = read_stdin(MAX_FILE_BYTES + 1)
+    else:
+        path = Path(source)
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise CaptureError(f"{source}: this has {size} bytes; at most {MAX_FILE_BYTES} are read")
+        data = path.read_bytes()
+    try:
+        return read_hellos(data)
+    except CaptureError as problem:
+        name = "standard input" if source == STDIN else source
+        raise CaptureError(f"{name}: {problem}") from None
+
+
+def clients_from(source: str, read_stdin: Callable[[int], bytes]) -> tuple[Client, ...]:
+    """Every client of a capture, at least one. Raises `CaptureError`, OSError."""
+    try:
+        clients = clients_of(hellos_from(source, read_stdin))
+    except HelloError as problem:
+        raise CaptureError(f"{source}: {problem}") from None
+    if not clients:
+        raise CaptureError(
+            f"{source}: all that it holds answers a HelloRetryRequest; a first hello is needed"
+        )
+    return clients
+
+
+def one_client(clients: Sequence[Client], source: str) -> Client:
+    """The only one. Raises `CaptureError` that names them where there are several."""
+    if len(clients) > 1:
+        named = "; ".join(map(str, clients))
+        raise CaptureError(f"{source}: holds {len(clients)} clients, and one is needed: {named}")
+    return clients[0]
+
+
+def profile_in(path: Path) -> HelloSpec:
+    """The only profile of a TOML file: a ``[profiles.NAME]`` table, or a file of its own as the built-in ones
+    are. Raises `CaptureError`, `ProfileError`, OSError."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CaptureError(f"{path}: is not TOML: {error}") from None
+    tables = table.get("profiles", {path.stem: table})
+    if not isinstance(tables, dict) or not tables:
+        raise CaptureError(f"{path}: has no profile in [profiles]")
+    if len(tables) > 1:
+        names = ", ".join(map(printable, tables))
+        raise CaptureError(
+            f"{path}: has {len(tables)} profiles ({names}); give it by --config, and name the profile"
+        )
+    catalog = Catalog.load(_without_aliases(tables), str(path))
+    (name,) = tables
+    return catalog.require(name, source=str(path), key="profiles")
+
+
+def _without_aliases(tables: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """A copy of a built-in profile has its aliases too, which are taken; here they are of no use."""
+    return {
+        name: {key: value for key, value in table.items() if key != "aliases"}
+        for name, table in tables.items()
+        if isinstance(table, dict)
+    }

@@ -1,0 +1,127 @@
+"""``polytls profiles learn``: captured ClientHellos become profiles."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polytls.capture.clients import Client, clients_of
+from polytls.capture.pcap import CaptureError
+from polytls.capture.records import CapturedHello
+from polytls.capture.sources import clients_from
+from polytls.cli.capture import contexts_for, listen_address, visits
+from polytls.cli.fingerprint import read_stdin
+from polytls.errors import UserError
+from polytls.profiles import exact_toml
+from polytls.profiles.learn import learn_parsed
+from polytls.profiles.parse import parse_profile
+from polytls.profiles.show import as_toml
+from polytls.profiles.spec import canonical_name
+from polytls.wire.client_hello import HelloError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LIVE_COUNT = 4
+"""Connections to learn from where --count does not say: two tell whether a client permutes, four draw most
+of what is drawn."""
+
+_CONTINUED = "\n#   "
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """One that was learned, and its text."""
+
+    name: str
+    toml: str
+
+
+def run(args: argparse.Namespace) -> int:
+    """Learn, and write. Raises `UserError`, `PolytlsError`, OSError."""
+    name = canonical_name(args.name)
+    if name is None:
+        raise UserError(
+            f"command line: --name: {args.name!a} is not a profile name; allowed: 1 to 64 letters, digits,"
+            " '.', '_', '-', the first a letter or digit"
+        )
+    if (args.source is None) == (args.listen is None):
+        raise UserError("learn from either a SOURCE or, with --listen ADDR, from who connects")
+    if args.listen is None and (args.count is not None or args.ca_dir is not None):
+        raise UserError("--count and --ca-dir are for --listen alone")
+    source = f"connections to {args.listen}" if args.source is None else _shown(args.source)
+    clients = asyncio.run(_live(args)) if args.source is None else clients_from(args.source, read_stdin)
+    names = [name] if len(clients) == 1 else [f"{name}-{number}" for number in range(1, len(clients) + 1)]
+    if len(clients) > 1 and not _is_directory(args.out):
+        named = "; ".join(map(str, clients))
+        raise CaptureError(
+            f"{source}: holds {len(clients)} clients ({named}); --out DIR/ writes a profile of each"
+        )
+    profiles = [_learned(*pair, source) for pair in zip(names, clients, strict=True)]
+    _write(args.out, profiles)
+    return 0
+
+
+async def _live(args: argparse.Namespace) -> tuple[Client, ...]:
+    """Who connects, TLS completed so that clients behave as always."""
+    address = listen_address(args.listen)
+    contexts = await asyncio.to_thread(contexts_for, args.ca_dir, address)
+    found: list[CapturedHello] = []
+    async with contextlib.aclosing(visits(address, contexts)) as arriving:
+        async for visit in arriving:
+            found.append(CapturedHello(visit.hello, visit.raw, visit.client))
+            print(f"polytls: {visit.client}: {len(found)} of {args.count or LIVE_COUNT}", file=sys.stderr)
+            if len(found) == (args.count or LIVE_COUNT):
+                break
+    if not found:
+        raise CaptureError("nothing was captured: it was ended before a client connected")
+    return clients_of(found)
+
+
+def _learned(name: str, client: Client, source: str) -> _Profile:
+    """Raises `CaptureError` for a hello that cannot be reproduced, naming what in it."""
+    try:
+        learned = learn_parsed(client.hellos)
+    except HelloError as problem:
+        raise CaptureError(f"{source}: {client}: {problem}") from None
+    table = {
+        "description": f"Learned: {client.ja4}",
+        "captured_from": source,
+        "hello": exact_toml.as_table(learned.hello),
+    }
+    spec = parse_profile(name, table, None, source)
+    notes = list(learned.notes)
+    if len(client.captured) == 1:
+        notes.append("there was one sample: the order of extensions is taken to be fixed")
+    about = [f"learned from {client}", *notes]
+    comments = "".join(f"# {_CONTINUED.join(note.splitlines())}\n" for note in about)
+    return _Profile(name, comments + as_toml(spec))
+
+
+def _write(out: str | None, profiles: Sequence[_Profile]) -> None:
+    if out is None:
+        for profile in profiles:
+            print(profile.toml, end="")
+        return
+    directory = _is_directory(out)
+    if directory:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    for profile in profiles:
+        path = Path(out) / f"{profile.name}.toml" if directory else Path(out)
+        path.write_text(profile.toml, encoding="utf-8")
+        print(f"{path}: {profile.name}", file=sys.stderr)
+
+
+def _is_directory(out: str | None) -> bool:
+    return out is not None and (out.endswith("/") or Path(out).is_dir())
+
+
+def _shown(source: str) -> str:
+    """The file's name without its directory: profiles are given away."""
+    name = "standard input" if source == "-" else Path(source).name
+    return name if name.isprintable() else ascii(name)
