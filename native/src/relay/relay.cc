@@ -138,7 +138,11 @@ bool Loop::pump_tls(Relay *relay, Direction *direction, size_t *budget) {
     from->ended = true;
     direction->ended = true;
   } else if (last == -2) {
-    if (failure.status == PTL_E_CLOSED) {
+    // Who was told of a truncation may complain of it (OpenSSL 3 sends decode_error). What happened is the truncation;
+    // the complaint ends nothing that had not ended.
+    const Direction &back = relay->reaching(from);
+    const bool complaint = failure.status == PTL_E_ALERT && back.told && back.truncated;
+    if (failure.status == PTL_E_CLOSED || complaint) {
       cut_off(relay, direction);
     } else {
       relay_tls_failed(relay, from, failure);
