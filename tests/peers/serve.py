@@ -33,8 +33,8 @@ def clean_environment() -> dict[str, str]:
 def went_well(record: Record) -> bool:
     """Did the tunnel do all it was for?
 
-    A TLS client that has said goodbye closes its socket, and what the origin answers to that meets a reset.
-    In MITM mode the engine knows a goodbye when it sees one; an untouched tunnel can only say what happened.
+    A client that closes its socket with bytes unread (session tickets, say) resets the connection. In MITM mode
+    the engine has seen its goodbye before; an untouched tunnel can only say what happened.
     """
     if record["mode"] == "passthrough" and record["outcome"] == "client_reset":
         return bool(record["bytes_up"] and record["bytes_down"])
