@@ -27,8 +27,8 @@ bssl::UniquePtr<EVP_PKEY> new_key(bool rsa) {
   if (rsa) {
     bssl::UniquePtr<RSA> made(RSA_new());
     bssl::UniquePtr<BIGNUM> exponent(BN_new());
-    must(BN_set_word(exponent.get(), RSA_F4) && RSA_generate_key_ex(made.get(), 2048, exponent.get(), nullptr),
-         "an RSA key");
+    must(BN_set_word(exponent.get(), RSA_F4), "an RSA exponent");
+    must(RSA_generate_key_ex(made.get(), 2048, exponent.get(), nullptr), "an RSA key");
     EVP_PKEY_set1_RSA(key.get(), made.get());
   } else {
     bssl::UniquePtr<EC_KEY> made(EC_KEY_new_by_curve_name(NID_X9_62_prime256v1));
@@ -97,7 +97,9 @@ Identity Authority::issue(const LeafSpec &spec) const {
       unsigned_certificate(spec.dns, identity.key.get(), issuer, spec.from_days, spec.until_days);
   X509 *issuing = spec.self_signed ? leaf.get() : certificate_.get();
   add_extension(leaf.get(), issuing, NID_basic_constraints, "critical,CA:FALSE");
-  if (!spec.key_usage.empty()) add_extension(leaf.get(), issuing, NID_key_usage, "critical," + spec.key_usage);
+  if (!spec.key_usage.empty()) {
+    add_extension(leaf.get(), issuing, NID_key_usage, "critical," + spec.key_usage);
+  }
   if (!spec.extended_key_usage.empty()) {
     add_extension(leaf.get(), issuing, NID_ext_key_usage, spec.extended_key_usage);
   }

@@ -57,8 +57,7 @@ void failed(const char *file, int line, const std::string &what) {
 }  // namespace test
 
 int main(int argc, char **argv) {
-  // The tests' own sockets are closed under them all the time; the engine must not need this, and does not: it
-  // sends with MSG_NOSIGNAL.
+  // The TLS library's own sockets, which the peers use, do not know MSG_NOSIGNAL. The engine does.
   signal(SIGPIPE, SIG_IGN);
   int num_passed = 0, num_failed = 0;
   for (const test::Case &one : test::cases()) {

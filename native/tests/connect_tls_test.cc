@@ -27,7 +27,8 @@ struct Upstream {
   }
   uint64_t start(ptl_client_context *context = nullptr, const char *name = "origin.test",
                  const std::string &alpn = "") {
-    return engine->submit(connect_tls_op(stream, context != nullptr ? context : lab().client.get(), name, alpn));
+    if (context == nullptr) context = lab().client.get();
+    return engine->submit(connect_tls_op(stream, context, name, alpn));
   }
   EngineDriver *engine;
   Peer origin;
@@ -48,7 +49,7 @@ Verdict shake(SSL_CTX *ctx, ptl_client_context *context = nullptr, const char *n
   upstream.origin.be_server(ctx);
   upstream.origin.handshake();
   Done done = engine.await(tag);
-  // In TLS 1.3 the server is done before the client has looked at its Finished: what it says comes by reading.
+  // In TLS 1.3 the server may be done before the client has judged it: the verdict comes by reading.
   std::string nothing;
   if (done->status != PTL_OK && upstream.origin.error() == 0) {
     Outcome end;

@@ -94,6 +94,14 @@ Done EngineDriver::await(uint64_t tag) {
   return done;
 }
 
+void EngineDriver::await_all() {
+  drain();
+  while (!outstanding_.empty()) {
+    wait_for_completions();
+    drain();
+  }
+}
+
 void EngineDriver::turn(ptl_stream stream) {
   CHECK_STATUS(run(read_op(nobody_beside(stream), 1)), PTL_E_STALE);
 }

@@ -100,8 +100,8 @@ TEST(what_can_be_no_head_ends_at_once) {
   EngineDriver engine;
   uint16_t port = engine.listen();
   for (const std::string &bytes :
-       {std::string("\x16\x03\x01\x02"), std::string("GET / \x01"), std::string("A\0", 2), std::string("\x7f"),
-        std::string("\x05\x01")}) {
+       {std::string("\x16\x03\x01\x02"), std::string("GET / \x01"), std::string("A\0", 2),
+        std::string("\x7f"), std::string("\x05\x01")}) {
     Done done = accepted(&engine, port, bytes);
     CHECK_STATUS(done, PTL_E_MALFORMED);
     CHECK_EQ(done.data, bytes);
@@ -156,6 +156,19 @@ TEST(unlisten_stops_accepting_and_heads_go_on) {
   ptl_unlisten(engine.get(), 77);
   client.write("\r\n\r\n");
   CHECK_STATUS(engine.next_accept(), PTL_OK);
+}
+
+TEST(a_listener_closed_twice_closes_no_other) {
+  EngineDriver engine;
+  engine.listen();
+  uint32_t first = engine.last_listener();
+  for (int i = 0; i < 300; i++) {  // more than there are numbers in a byte
+    ptl_unlisten(engine.get(), first);
+    uint16_t port = engine.listen();
+    ptl_unlisten(engine.get(), first);
+    first = engine.last_listener();
+    if (i % 50 == 0) engine.run(close_op(accept_client(&engine, port).stream));
+  }
 }
 
 TEST(listening_on_ipv6_and_where_one_cannot) {

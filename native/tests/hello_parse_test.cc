@@ -16,6 +16,8 @@ using ptl::HelloStatus;
 namespace {
 
 constexpr size_t kRecordHeader = 5;
+constexpr size_t kMaxRecords = 64;      // that a hello may be cut into
+constexpr size_t kMaxMessage = 16384;   // bytes of its message, header and all
 
 struct Parsed {
   HelloStatus status;
@@ -41,7 +43,9 @@ std::string u16(size_t value) { return u8(value >> 8) + u8(value & 0xff); }
 std::string with_u8(const std::string &body) { return u8(body.size()) + body; }
 std::string with_u16(const std::string &body) { return u16(body.size()) + body; }
 std::string record(const std::string &body) { return std::string("\x16\x03\x01", 3) + with_u16(body); }
-std::string message(const std::string &body) { return u8(1) + u8(body.size() >> 16) + u16(body.size() & 0xffff) + body; }
+std::string message(const std::string &body) {
+  return u8(1) + u8(body.size() >> 16) + u16(body.size() & 0xffff) + body;
+}
 std::string extension(uint16_t type, const std::string &body) { return u16(type) + with_u16(body); }
 std::string list_of(const std::vector<uint16_t> &values) {
   std::string list;
@@ -126,7 +130,11 @@ TEST(what_follows_is_left_alone) {
 }
 
 TEST(over_many_records) {
-  for (size_t piece : {1, 2, 3, 4, 5, 100, 511}) {
+  size_t size_of_message = real_hello().size() - kRecordHeader;
+  size_t smallest = (size_of_message + kMaxRecords - 1) / kMaxRecords;
+  std::string too_many = in_records(real_hello(), size_of_message / (kMaxRecords + 1));
+  CHECK(parse(too_many).status == HelloStatus::kMalformed);
+  for (size_t piece : {smallest, smallest + 1, size_t{100}, size_t{511}, size_of_message - 1}) {
     std::string cut = in_records(real_hello(), piece);
     Parsed parsed = parse(cut);
     check_real(parsed);
@@ -147,6 +155,23 @@ TEST(records_that_cannot_carry_a_hello) {
   CHECK(parse(std::string("\x16\x03\x01\x40\x00", 5)).status == HelloStatus::kMore);       // 2^14
   CHECK(parse(std::string("\x16\x03\x01\x40\x01", 5)).status == HelloStatus::kMalformed);  // and one more
   CHECK(parse(record(u8(2))).status == HelloStatus::kMalformed);                           // a ServerHello
+}
+
+TEST(a_tiny_first_record) {
+  std::string body = real_hello().substr(kRecordHeader);
+  for (size_t first : {1, 2, 3, 4, 5}) {
+    check_real(parse(record(body.substr(0, first)) + record(body.substr(first))));
+  }
+}
+
+TEST(longer_than_anybody_would_answer) {
+  auto announced = [](size_t size) {
+    size_t body = size - 4;
+    return parse(record(u8(1) + u8(body >> 16) + u16(body & 0xffff))).status;
+  };
+  CHECK(announced(kMaxMessage) == HelloStatus::kMore);
+  CHECK(announced(kMaxMessage + 1) == HelloStatus::kTooLarge);
+  CHECK(announced(0xffffff) == HelloStatus::kTooLarge);
 }
 
 TEST(nothing_may_follow_in_its_record) {
@@ -206,14 +231,12 @@ TEST(ecdsa_truth_table) {
   for (int bits = 0; bits < 32; bits++) {
     bool tls13 = (bits & 1) != 0, sigalg = (bits & 2) != 0, suite = (bits & 4) != 0;
     bool groups = (bits & 8) != 0, p256 = (bits & 16) != 0;
+    using Values = std::vector<uint16_t>;
     Hand hand;
-    hand.suites = suite ? std::vector<uint16_t>{0x1301, 0xc02f, 0xc02b} : std::vector<uint16_t>{0x1301, 0xc02f};
+    hand.suites = suite ? Values{0x1301, 0xc02f, 0xc02b} : Values{0x1301, 0xc02f};
     if (tls13) hand.extensions += extension(43, with_u8(u16(0x0304)));
-    hand.extensions += extension(13, list_of(sigalg ? std::vector<uint16_t>{0x0804, 0x0403}
-                                                    : std::vector<uint16_t>{0x0804, 0x0503}));
-    if (groups) {
-      hand.extensions += extension(10, list_of(p256 ? std::vector<uint16_t>{29, 23} : std::vector<uint16_t>{29}));
-    }
+    hand.extensions += extension(13, list_of(sigalg ? Values{0x0804, 0x0403} : Values{0x0804, 0x0503}));
+    if (groups) hand.extensions += extension(10, list_of(p256 ? Values{29, 23} : Values{29}));
     Parsed parsed = hand.parsed();
     REQUIRE(parsed.status == HelloStatus::kComplete);
     // TLS 1.3: the signature algorithm alone. TLS 1.2: the suite, and the curve where curves are listed.
@@ -262,7 +285,7 @@ TEST(protocols) {
 TEST(mutations_never_crash) {
   std::mt19937 random(2024);
   std::string cut = in_records(real_hello(), 64);
-  size_t counts[4] = {};
+  size_t counts[5] = {};
   for (int round = 0; round < 60000; round++) {
     std::string bytes = round % 2 == 0 ? real_hello() : cut;
     for (unsigned i = 0; i <= random() % 4; i++) {

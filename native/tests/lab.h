@@ -1,5 +1,5 @@
-// What TLS tests share: a root, an origin's certificate under it, a leaf for clients, and contexts of both kinds: the
-// engine's, and the TLS library's own for the peers.
+// What TLS tests share: a root, an origin's certificate under it, a leaf for clients, and contexts of both
+// kinds: the engine's, and the TLS library's own for the peers.
 #ifndef POLYTLS_TESTS_LAB_H
 #define POLYTLS_TESTS_LAB_H
 
@@ -36,7 +36,8 @@ Credential new_credential(const Identity &identity);
 // The peers' side. peer_client verifies nothing.
 bssl::UniquePtr<SSL_CTX> peer_server(const Identity &identity, uint16_t max_version = TLS1_3_VERSION);
 bssl::UniquePtr<SSL_CTX> peer_client(uint16_t max_version = TLS1_3_VERSION);
-// offer_alpn makes a client's |ctx| offer |wire|; choose_alpn makes a server's choose |protocol|, which must live on.
+// offer_alpn makes a client's |ctx| offer |wire|; choose_alpn makes a server's choose |protocol|, which must
+// live as long.
 void offer_alpn(SSL_CTX *ctx, const std::string &wire);
 void choose_alpn(SSL_CTX *ctx, const std::string *protocol);
 

@@ -92,23 +92,27 @@ void Peer::be_server(SSL_CTX *ctx) {
   SSL_set_accept_state(ssl_.get());
 }
 
+Peer::Shake Peer::shake_once() {
+  ERR_clear_error();
+  int result = SSL_do_handshake(ssl_.get());
+  if (result == 1) return Shake::kDone;
+  switch (SSL_get_error(ssl_.get(), result)) {
+    case SSL_ERROR_WANT_READ:
+      return Shake::kWantRead;
+    case SSL_ERROR_WANT_WRITE:
+      return Shake::kWantWrite;
+    default:
+      error_ = ERR_GET_REASON(ERR_peek_error());
+      ERR_clear_error();
+      return Shake::kFailed;
+  }
+}
+
 bool Peer::handshake() {
   for (;;) {
-    ERR_clear_error();
-    int result = SSL_do_handshake(ssl_.get());
-    if (result == 1) return true;
-    switch (SSL_get_error(ssl_.get(), result)) {
-      case SSL_ERROR_WANT_READ:
-        wait(POLLIN);
-        break;
-      case SSL_ERROR_WANT_WRITE:
-        wait(POLLOUT);
-        break;
-      default:
-        error_ = ERR_GET_REASON(ERR_peek_error());
-        ERR_clear_error();
-        return false;
-    }
+    Shake shake = shake_once();
+    if (shake == Shake::kDone || shake == Shake::kFailed) return shake == Shake::kDone;
+    wait(shake == Shake::kWantRead ? POLLIN : POLLOUT);
   }
 }
 

@@ -1,7 +1,8 @@
 // The other end of an engine's connection: a client or an origin, plain or TLS, on one socket.
 //
-// It is driven by the test's own thread. Nothing here blocks but poll, which ends with an event or, when none comes,
-// with a failure; so both ends of a tunnel can be moved by turns (see exchange.h) without a thread for each.
+// It is driven by the test's own thread. Nothing here blocks but poll, which ends with an event or, when none
+// comes, with a failure; so both ends of a tunnel can be moved by turns (see exchange.h) without a thread for
+// each.
 #ifndef POLYTLS_TESTS_PEER_H
 #define POLYTLS_TESTS_PEER_H
 
@@ -43,6 +44,9 @@ class Peer {
   void be_client(SSL_CTX *ctx, const char *sni = nullptr);
   void be_server(SSL_CTX *ctx);
   bool handshake();
+  // shake_once goes on with it as far as it goes without waiting.
+  enum class Shake { kDone, kWantRead, kWantWrite, kFailed };
+  Shake shake_once();
 
   // Non-blocking: what can be done now.
   Outcome read_some(std::string *out, size_t limit);

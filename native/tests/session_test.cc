@@ -204,8 +204,9 @@ TEST(credentials_that_cannot_be) {
     const auto *der = reinterpret_cast<const uint8_t *>(certificate.data());
     size_t size = certificate.size();
     error[0] = '\0';
-    CHECK(ptl_credential_new(&der, &size, certificate.empty() ? 0 : 1, reinterpret_cast<const uint8_t *>(key.data()),
-                             key.size(), error, sizeof(error)) == nullptr);
+    const auto *pkcs8 = reinterpret_cast<const uint8_t *>(key.data());
+    CHECK(ptl_credential_new(&der, &size, certificate.empty() ? 0 : 1, pkcs8, key.size(), error,
+                             sizeof(error)) == nullptr);
     CHECK(error[0] != '\0');
   };
   const std::string &leaf = lab().leaf.chain[0];

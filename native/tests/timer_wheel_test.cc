@@ -135,7 +135,9 @@ TEST(cascades_over_all_levels) {
   Model model(TimerWheel::kLevels * 3);
   for (int level = 0; level < TimerWheel::kLevels; level++) {
     uint64_t width = uint64_t{1} << (level * TimerWheel::kBits);
-    for (uint64_t i = 0; i < 3; i++) model.arm(static_cast<size_t>(level) * 3 + i, width + i * (width / 2 + 1));
+    for (uint64_t i = 0; i < 3; i++) {
+      model.arm(static_cast<size_t>(level) * 3 + i, width + i * (width / 2 + 1));
+    }
   }
   size_t wakes = run_out(&model);
   CHECK_EQ(model.num_fired, TimerWheel::kLevels * 3u);

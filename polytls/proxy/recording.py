@@ -65,9 +65,7 @@ def relayed(tunnel: Tunnel, facts: RelayFacts) -> None:
     record.timings.relay = (facts.ended_ns - facts.started_ns) * _NS
     if facts.first_byte_ns:
         record.timings.first_byte = (facts.first_byte_ns - facts.started_ns) * _NS
-    # A client whose TLS was cut, because upstream's was, may complain of it (OpenSSL 3 sends decode_error):
-    # what happened is the cut, and the complaint ends nothing that had not ended.
-    if facts.failure is not None and not (facts.truncated and facts.failure == "alert"):
+    if facts.failure is not None:
         tunnel.fail(_relay_failure(tunnel, facts.failure, facts))
 
 

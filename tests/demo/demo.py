@@ -1,8 +1,9 @@
 """``make demo``: the same `curl`, and an origin that sees another client each time.
 
-Starts a TLS origin and the proxy, both on free ports with certificates of their own in a temporary directory,
-and sends one request straight and one through each of three profiles. Prints what the origin saw of each. Then
-everything is stopped and removed. Exits with 1 and one sentence where something is missing or goes wrong.
+Starts a TLS origin and the proxy, both on free ports with certificates of their own in a temporary
+directory, and sends one request straight and one through each of three profiles. Prints what the origin saw
+of each. Then everything is stopped and removed. Exits with 1 and one sentence where something is missing or
+goes wrong.
 """
 
 from __future__ import annotations
@@ -54,9 +55,8 @@ def main() -> int:
     print()
     _, *through = rows
     distinct = (len({row.ja3 for row in through}), len({row.ja4 for row in through}))
-    print(
-        f"{len(through)} profiles, {distinct[0]} JA3, {distinct[1]} JA4; the client was the same curl each time."
-    )
+    counts = f"{len(through)} profiles, {distinct[0]} JA3, {distinct[1]} JA4"
+    print(f"{counts}; the client was the same curl each time.")
     if distinct != (len(through), len(through)):
         print("demo: error: two profiles look alike to the origin", file=sys.stderr)
         return 1

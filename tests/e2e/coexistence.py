@@ -30,6 +30,7 @@ from polytls.settings import (  # noqa: E402
     UpstreamSettings,
 )
 from tests.peers.certificates import Authority, rsa_key  # noqa: E402
+from tests.peers.clients import connect  # noqa: E402
 from tests.peers.origin import Origin, origin_context  # noqa: E402
 
 HOST = "origin.lab.test"
@@ -97,11 +98,9 @@ async def by_engine(certificate: Path, root: Path, directory: Path) -> None:
     try:
         address = await app.start()
         with Origin(origin_context(certificate)) as origin:
-            reader, writer = await asyncio.open_connection(address.host, address.port)
-            writer.write(b"CONNECT %s:%d HTTP/1.1\r\n\r\n" % (HOST.encode(), origin.port))
-            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+            plain = await connect((address.host, address.port), HOST, origin.port)
             context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
-            await writer.start_tls(context, server_hostname=HOST)
+            reader, writer = await asyncio.open_connection(sock=plain, ssl=context, server_hostname=HOST)
             writer.write(b"GET /bytes/3 HTTP/1.1\r\nConnection: close\r\n\r\n")
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
             assert len(await reader.readexactly(3)) == 3

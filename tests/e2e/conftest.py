@@ -65,7 +65,7 @@ def either(request: pytest.FixtureRequest) -> Serve:
 
 @pytest.fixture
 def serve(ca_dir: Path, options: tuple[str, ...], mitm: Serve) -> Iterator[Callable[..., Serve]]:
-    """Start proxies with more options: ``serve("--alpn", "strict")``. `mitm` has made the CA that they use."""
+    """Start proxies with more options: ``serve("--alpn", "strict")``. They use the CA of `mitm`."""
     with contextlib.ExitStack() as stack:
         yield lambda *more: stack.enter_context(Serve(ca_dir, *options, *more))
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from tests.peers.clients import client_context
-from tests.peers.serve import HANG_SECONDS, Serve, clean_environment, went_well
+from tests.peers.serve import HANG_SECONDS, Serve, assert_went_well, clean_environment
 from tests.peers.tools import require, s_server
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def test_requests(either: Serve, origin: Origin, host: str) -> None:
             assert answer.json()["size"] == 70_000
 
     talk()
-    assert went_well(either.record(host))
+    assert_went_well(either.record(host))
 
 
 @pytest.mark.parametrize(("http2", "version"), [(False, "HTTP/1.1"), (True, "HTTP/2")])
@@ -50,7 +50,7 @@ def test_httpx(either: Serve, origin: Origin, host: str, http2: bool, version: s
             answer = client.get(f"https://{host}:{origin.port}/")
             assert answer.http_version == version
             assert answer.json()["sni"] == host
-    assert went_well(either.record(host))
+    assert_went_well(either.record(host))
 
 
 def test_aiohttp(either: Serve, origin: Origin, host: str) -> None:
@@ -70,7 +70,7 @@ def test_aiohttp(either: Serve, origin: Origin, host: str) -> None:
 
     assert asyncio.run(get()) == (host, 1)
     for record in either.records(host, 4):
-        assert went_well(record), record
+        assert_went_well(record)
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
@@ -88,7 +88,7 @@ def test_openssl_s_client(either: Serve, origin: Origin, host: str, version: str
     assert "ALPN protocol: http/1.1" in output
     assert "Content-Length: 3000" in output
     record = either.record(host)
-    assert went_well(record), record
+    assert_went_well(record)
     if record["mode"] == "mitm":
         assert record["client_tls"]["version"] == f"TLS{version[-3:].replace('_', '.')}"
         assert record["upstream_tls"]["version"] == "TLS1.3"

@@ -1,5 +1,5 @@
-"""One process, four TLS libraries: `ssl` (OpenSSL), `cryptography` (its own OpenSSL), gRPC (its own BoringSSL)
-and the engine (another BoringSSL). A symbol of one that is taken for the other's shows as a crash.
+"""One process, four TLS libraries: `ssl` (OpenSSL), `cryptography` (its own OpenSSL), gRPC (its own
+BoringSSL) and the engine (another BoringSSL). A symbol of one that is taken for the other's shows as a crash.
 
 In a process of its own, so that a crash is this test's alone, and in both orders of importing.
 """

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.peers.clients import client_context, read_all, read_head, tls_tunnel, tunnel
 from tests.peers.origin import Origin, Seen, end_in_order, origin_context
-from tests.peers.serve import HANG_SECONDS, Serve, went_well
+from tests.peers.serve import HANG_SECONDS, Serve, assert_went_well
 from tests.peers.tools import fetch, require
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def test_one_leaf_for_one_host_however_many_ask_at_once(mitm: Serve, origin: Ori
         thread.join(HANG_SECONDS)
     assert len(serials) == 1
     mitm.records(host, 16)
+    mitm.wait_for_note(f"leaf for {host} ")
     assert mitm.notes.count(f"leaf for {host} ") == 1
 
 
@@ -129,7 +130,7 @@ def test_tls_versions_of_the_two_sides_are_independent(
         assert read_all(connection) == b"hello\r\n\r\n"
         connection.unwrap()
     record = mitm.record(host)
-    assert went_well(record)
+    assert_went_well(record)
     name = {ssl.TLSVersion.TLSv1_2: "TLS1.2", ssl.TLSVersion.TLSv1_3: "TLS1.3"}
     assert record["client_tls"]["version"] == name[client]
     assert record["upstream_tls"]["version"] == name[upstream]

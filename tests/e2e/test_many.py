@@ -7,7 +7,7 @@ import ssl
 import time
 from pathlib import Path
 
-from tests.peers.clients import client_context, connect_head
+from tests.peers.clients import client_context, connect
 from tests.peers.origin import origin_context, pattern
 from tests.peers.serve import Serve, went_well
 
@@ -42,10 +42,10 @@ class Many:
 
     async def one(self) -> None:
         async with self._turns:
-            reader, writer = await asyncio.open_connection(*self._proxy.host_and_port)
-            writer.write(connect_head(self._host, self._port))
-            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
-            await writer.start_tls(self._context, server_hostname=self._host)
+            plain = await connect(self._proxy.host_and_port, self._host, self._port)
+            reader, writer = await asyncio.open_connection(
+                sock=plain, ssl=self._context, server_hostname=self._host
+            )
             await self._ask(reader, writer)
         self._up += 1
         if self._up == TUNNELS:

@@ -23,7 +23,7 @@ ANY_PORT = Address("127.0.0.1", 0)
 
 @contextlib.asynccontextmanager
 async def running(threads: int = 2) -> AsyncIterator[Engine]:
-    """An engine. Leaving wants everything to be over already: no stream, no operation, nothing "impossible"."""
+    """An engine. Leaving wants everything to be over: no stream, no operation, nothing "impossible"."""
     engine = Engine.start(threads=threads)
     try:
         yield engine
@@ -35,11 +35,12 @@ async def running(threads: int = 2) -> AsyncIterator[Engine]:
 
 
 async def settled(engine: Engine) -> EngineStats:
-    """The counters once no stream and no operation is left, or after a long wait."""
+    """The counters once nothing is left, or after a long wait."""
     deadline = asyncio.get_running_loop().time() + HANG_SECONDS
     while True:
         stats = engine.stats()
-        if not (stats.streams or stats.operations) or asyncio.get_running_loop().time() > deadline:
+        left = stats.streams or stats.operations or stats.relays or stats.buffered_bytes
+        if not left or asyncio.get_running_loop().time() > deadline:
             return stats
         await asyncio.sleep(0.002)
 
@@ -60,7 +61,7 @@ class Acceptor:
         self._accepted: asyncio.Queue[Accepted] = asyncio.Queue()
         self.listener: Listener = engine.listen(
             ANY_PORT,
-            backlog=16,
+            backlog=128,
             head_limit=16384,
             head_timeout=head_timeout,
             on_accept=self._accepted.put_nowait,

@@ -6,10 +6,11 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from polytls.engine import ClientContext, Credential, Engine, ServerContext, Stream
+from polytls.engine import ClientContext, Credential, Engine, ServerContext, SocketAddress, Stream
 from tests.engine.conftest import HOST
 from tests.engine.harness import (
     HANG_SECONDS,
@@ -26,7 +27,7 @@ TURNS = (0, 1, 5)
 MANY_BYTES = 64 << 20  # no socket buffer takes that
 
 Operation = Callable[[Client, Stream], Awaitable[object]]
-NO_LIMITS = {"idle": 0.0, "lifetime": 0.0, "half_idle": 0.0}
+NO_LIMITS: Any = {"idle": 0.0, "lifetime": 0.0, "half_idle": 0.0}
 
 
 def _operations(chrome: ClientContext, credential: Credential, server: ServerContext) -> dict[str, Operation]:
@@ -107,8 +108,6 @@ def test_a_connection_that_nobody_waits_for_any_more_is_closed() -> None:
         async with running() as engine:
             for turns in range(8):
                 async with tunnel_of(engine) as (client, _, origin):
-                    from polytls.engine import SocketAddress
-
                     address = SocketAddress(*origin.getsockname())
                     dial = asyncio.ensure_future(
                         engine.connect(client.stream, [address], timeout=HANG_SECONDS)
@@ -125,7 +124,7 @@ def test_a_connection_that_nobody_waits_for_any_more_is_closed() -> None:
     asyncio.run(main())
 
 
-def test_the_relay_after_a_handshake_is_cancelled(credential: Credential, authority: object) -> None:
+def test_the_relay_after_a_handshake_is_cancelled(credential: Credential) -> None:
     """The linked operation: its first half is done, and told; its second is under way."""
     agreed: list[int] = []
 

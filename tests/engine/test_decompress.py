@@ -1,5 +1,5 @@
-"""Certificate decompression: what was compressed comes back, everything else is refused, and a small input never
-makes much memory."""
+"""Certificate decompression: what was compressed comes back, everything else is refused, and a small input
+never makes much memory."""
 
 from __future__ import annotations
 

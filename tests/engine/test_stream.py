@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,7 +21,7 @@ from tests.peers.origin import Origin, origin_context, pattern
 if TYPE_CHECKING:
     from polytls.profiles import Catalog
 
-NO_LIMITS = {"idle": 0.0, "lifetime": 0.0, "half_idle": 0.0}
+NO_LIMITS: Any = {"idle": 0.0, "lifetime": 0.0, "half_idle": 0.0}
 
 
 def _client_context() -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""Certificates for origins that the tests run: a root of their own, and leaves that are wrong in one way each.
+"""Certificates for origins that the tests run: a root of their own, and leaves, some wrong in one way each.
 
 `Authority` keeps its key in memory and writes PEM files into a directory of the test's. Everything is ECDSA
 P-256, except where RSA is asked for (RSA keys are made once: they are slow to make and no secret).
@@ -60,8 +60,8 @@ class Authority:
         cert_sign: bool | None = None,
         use_rsa: bool = False,
     ) -> Path:
-        """A PEM file, certificate first and then its key, for `hosts` (names or IP addresses). `cert_sign`: its
-        key usage allows to sign certificates; None: if it signed itself."""
+        """A PEM file, certificate first and then its key, for `hosts` (names or IP addresses). `cert_sign`:
+        its key usage allows to sign certificates; None: if it signed itself."""
         key: Key = rsa_key() if use_rsa else ec.generate_private_key(ec.SECP256R1())
         subject = _name(hosts[0])
         issuer, signer = (subject, key) if self_signed else (self._name, self._key)

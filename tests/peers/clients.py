@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -40,6 +41,25 @@ def tunnel(proxy: Serve, host: str, port: int, *fields: str) -> Iterator[socket.
         head = read_head(connection)
         assert head.startswith(b"HTTP/1.1 200 "), head
         yield connection
+
+
+async def connect(proxy: tuple[str, int], host: str, port: int) -> socket.socket:
+    """A socket after the 200, for `asyncio.open_connection` to begin TLS on."""
+    loop = asyncio.get_running_loop()
+    connection = socket.socket(socket.AF_INET)
+    connection.setblocking(False)
+    try:
+        await loop.sock_connect(connection, proxy)
+        await loop.sock_sendall(connection, connect_head(host, port))
+        # Nothing follows the 200 until the client begins: whatever is there is all of the head.
+        head = b""
+        while not head.endswith(b"\r\n\r\n") and (data := await loop.sock_recv(connection, 1024)):
+            head += data
+        assert head.startswith(b"HTTP/1.1 200 "), head
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def client_context(

@@ -132,9 +132,9 @@ class Origin:
     def _serve(self, plain: socket.socket) -> None:
         # `plain` keeps a descriptor of its own, so that `close` can cut the connection whatever TLS does.
         try:
-            plain.settimeout(HANG_SECONDS)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             raw = _peek_record(plain)
+            plain.settimeout(HANG_SECONDS)
             with self._context.wrap_socket(plain.dup(), server_side=True) as connection:
                 cipher, version = connection.cipher(), connection.version()
                 assert cipher is not None
@@ -151,7 +151,10 @@ class Origin:
 
 
 def _peek_record(connection: socket.socket) -> bytes:
-    """The first TLS record, left where it is. Every client here puts its whole ClientHello into one."""
+    """The first TLS record, left where it is. Every client here puts its whole ClientHello into one.
+
+    MSG_WAITALL needs a socket without a timeout; who sends half a record and stays is cut by `Origin.close`.
+    """
     head = connection.recv(5, socket.MSG_PEEK | socket.MSG_WAITALL)
     if len(head) < 5 or head[0] != 22:
         raise OSError("the client does not begin with a TLS handshake")

@@ -33,12 +33,17 @@ def clean_environment() -> dict[str, str]:
 def went_well(record: Record) -> bool:
     """Did the tunnel do all it was for?
 
-    A TLS client that has said goodbye closes its socket, and what the origin answers to that meets a reset. In
-    MITM mode the engine knows a goodbye when it sees one; an untouched tunnel can only say what happened.
+    A client that closes its socket with bytes unread (session tickets, say) resets the connection. In MITM mode
+    the engine has seen its goodbye before; an untouched tunnel can only say what happened.
     """
     if record["mode"] == "passthrough" and record["outcome"] == "client_reset":
         return bool(record["bytes_up"] and record["bytes_down"])
     return bool(record["outcome"] == "completed")
+
+
+def assert_went_well(record: Record) -> None:
+    """`went_well`, or else what the log says."""
+    assert went_well(record), json.dumps(record)
 
 
 class Serve:
@@ -105,6 +110,12 @@ class Serve:
         with self._changed:
             return "\n".join(self._notes)
 
+    def wait_for_note(self, text: str) -> None:
+        """Notes are written by a thread of the proxy's: wait until one has `text`."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: any(text in note for note in self._notes), HANG_SECONDS)
+        assert found, (text, self.notes)
+
     def records(self, host: str, count: int = 1) -> list[Record]:
         """The records of the first `count` tunnels to `host` that ended, when they are there."""
         deadline = time.monotonic() + HANG_SECONDS
@@ -120,6 +131,9 @@ class Serve:
         """The record of the one tunnel to `host`, when it has ended."""
         (record,) = self.records(host)
         return record
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def stop(self) -> int:
         """Stop it by SIGTERM; its exit code. Further calls do nothing."""

@@ -29,14 +29,14 @@ std::string peer_text(const sockaddr_storage &address) {
 
 }  // namespace
 
-bool Loop::watch_listener(uint8_t id, int fd) {
+bool Loop::watch_listener(uint32_t id, int fd) {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLEXCLUSIVE;  // one of the loops wakes, not all
   event.data.u64 = kListenerMark | id;
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-void Loop::on_acceptable(uint8_t id) {
+void Loop::on_acceptable(uint32_t id) {
   auto found = listeners_.find(id);
   if (found == listeners_.end()) return;
   std::shared_ptr<Listener> listener = found->second;

@@ -147,18 +147,18 @@ int Engine::listen(const char *ip, uint16_t port, int backlog, uint32_t head_max
   listener->tag = tag;
   listener->head_max = head_max;
   listener->head_ms = head_ms;
-  uint32_t id = 1;
+  uint32_t id;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (stopped_) return PTL_E_SHUTDOWN;
-    while (listeners_.count(id) != 0) id++;
-    if (id > UINT8_MAX) return PTL_E_INVALID;
+    if (last_listener_ == kLastListener) return PTL_E_INVALID;
+    id = ++last_listener_;  // never one that was used before: who closes twice must not close another's
     listeners_[id] = listener;
   }
   for (auto &loop : loops_) {
     Command command(Command::Kind::kListen);
     command.listener = listener;
-    command.listener_id = static_cast<uint8_t>(id);
+    command.listener_id = id;
     loop->post(std::move(command));
   }
   *out_listener = id;
@@ -176,7 +176,7 @@ void Engine::unlisten(uint32_t listener) {
   }
   for (auto &loop : loops_) {
     Command command(Command::Kind::kUnlisten);
-    command.listener_id = static_cast<uint8_t>(listener);
+    command.listener_id = listener;
     loop->post(std::move(command));
   }
 }

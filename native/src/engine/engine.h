@@ -46,6 +46,7 @@ class Engine {
   std::vector<std::unique_ptr<Loop>> loops_;
   std::vector<std::thread> threads_;
   std::mutex mutex_;  // guards what is below
+  uint32_t last_listener_ = 0;
   std::map<uint32_t, std::shared_ptr<Listener>> listeners_;
   bool stopped_ = false;
 };

@@ -92,7 +92,7 @@ void Loop::on_event(uint64_t data, uint32_t events) {
     return;
   }
   if (data >= kListenerMark) {
-    on_acceptable(static_cast<uint8_t>(data));
+    on_acceptable(static_cast<uint32_t>(data));
     return;
   }
   Stream *stream = slab_.find(data);

@@ -49,7 +49,7 @@ struct Command {
   std::unique_ptr<Op> op;              // kStart
   uint64_t tag = 0;                    // kCancel
   std::shared_ptr<Listener> listener;  // kListen
-  uint8_t listener_id = 0;             // kListen, kUnlisten
+  uint32_t listener_id = 0;            // kListen, kUnlisten
 };
 
 class Loop {
@@ -88,10 +88,10 @@ class Loop {
   uint64_t now_ms() const { return (now_ns_ - origin_ns_) / 1000000u; }
 
   // accept.cc
-  void on_acceptable(uint8_t id);
+  void on_acceptable(uint32_t id);
   void pause_accepting();
   static void resume_accepting(void *loop);
-  bool watch_listener(uint8_t id, int fd);
+  bool watch_listener(uint32_t id, int fd);
 
   // io.cc: sockets
   Stream *new_stream(Fd fd);
@@ -184,7 +184,7 @@ class Loop {
   std::unordered_map<uint64_t, std::unique_ptr<Op>> under_way_;
   uint64_t last_key_ = 0;
   std::vector<ptl_completion> completions_;
-  std::unordered_map<uint8_t, std::shared_ptr<Listener>> listeners_;
+  std::unordered_map<uint32_t, std::shared_ptr<Listener>> listeners_;
   Timer accept_pause_;
 
   // Scratch memory, one for all streams of the loop.

@@ -18,7 +18,8 @@ constexpr int kLoopBits = 8;
 constexpr uint32_t kMaxLoops = 1u << kLoopBits;
 constexpr uint32_t kMaxStreamsPerLoop = 1u << kIndexBits;
 constexpr uint32_t kLastGeneration = UINT32_MAX - 1;  // the highest marks what is no stream, in epoll's data
-constexpr uint64_t kListenerMark = uint64_t{UINT32_MAX} << 32;
+constexpr uint64_t kListenerMark = uint64_t{UINT32_MAX} << 32;  // and the listener's number below it
+constexpr uint32_t kLastListener = UINT32_MAX - 1;               // the highest would be the mark of a wake-up
 
 inline uint32_t handle_index(ptl_stream handle) {
   return static_cast<uint32_t>(handle) & (kMaxStreamsPerLoop - 1);

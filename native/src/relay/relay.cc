@@ -138,7 +138,11 @@ bool Loop::pump_tls(Relay *relay, Direction *direction, size_t *budget) {
     from->ended = true;
     direction->ended = true;
   } else if (last == -2) {
-    if (failure.status == PTL_E_CLOSED) {
+    // Who was told of a truncation may complain of it (OpenSSL 3 sends decode_error). What happened is the truncation;
+    // the complaint ends nothing that had not ended.
+    const Direction &back = relay->reaching(from);
+    const bool complaint = failure.status == PTL_E_ALERT && back.told && back.truncated;
+    if (failure.status == PTL_E_CLOSED || complaint) {
       cut_off(relay, direction);
     } else {
       relay_tls_failed(relay, from, failure);
@@ -196,7 +200,7 @@ void Loop::lose(Relay *relay, Direction *direction) {
     relay_broken(relay, direction->to);
     return;
   }
-  relay->lost = direction->to;
+  if (!relay->leaving(direction->to).ended) relay->lost = direction->to;
   direction->ended = direction->told = direction->done = true;
   Direction *back = direction == &relay->up ? &relay->down : &relay->up;
   if (back->done) {
@@ -242,6 +246,12 @@ void Loop::both_done(Relay *relay) {
 void Loop::relay_broken(Relay *relay, Stream *whose) {
   int error = whose->sys_errno;
   bool reset = error == ECONNRESET || error == EPIPE;
+  // Most who say that they have no more to say mean that they are going: that what still came for them, often the
+  // other side's goodbye, met a closed socket is how such a tunnel ends, and no failure.
+  if (reset && relay->leaving(whose).ended && relay->lost != whose) {
+    relay_over(relay, PTL_OK, nullptr, "", 0);
+    return;
+  }
   relay_over(relay, reset ? PTL_E_RESET : PTL_E_IO, whose, strerror(error), error);
 }
 
@@ -266,13 +276,13 @@ void Loop::relay_over(Relay *relay, int status, Stream *whose, const std::string
   completion.truncated = relay->truncated;
   attach_text(&completion, detail);
   complete(relay->op, completion);
-  if (status == PTL_OK) {
+  if (status == PTL_OK && relay->up.done && relay->down.done) {
     destroy(stream);
     destroy(other);
     return;
   }
   // Who is still there is told that the end is not the end of the data, unless it was we who ended it.
-  bool ours = status != PTL_E_RESET && status != PTL_E_IO && status != PTL_E_TLS &&
+  bool ours = status != PTL_OK && status != PTL_E_RESET && status != PTL_E_IO && status != PTL_E_TLS &&
               status != PTL_E_ALERT;
   close_stream(stream, 0, false, ours);
   close_stream(other, 0, false, ours);

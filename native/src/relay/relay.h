@@ -35,7 +35,7 @@ struct Relay {
   uint64_t moved_ns = 0;       // when a byte last moved
   uint64_t first_byte_ns = 0;  // when |other| first gave one
   bool truncated = false;      // |other| stopped without close_notify while |stream| may have been waiting
-  Stream *lost = nullptr;      // who stopped taking bytes before it had all
+  Stream *lost = nullptr;      // who stopped taking bytes while it still sent some of its own
   bool over = false;
   Timer idle;
 

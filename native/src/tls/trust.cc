@@ -29,6 +29,19 @@ bssl::UniquePtr<X509> parse(const CRYPTO_BUFFER *buffer) {
   return bssl::UniquePtr<X509>(X509_parse_from_buffer(const_cast<CRYPTO_BUFFER *>(buffer)));
 }
 
+bool lacks_issuer(int error) {
+  return error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
+         error == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
+}
+
+// signed_itself tells what people call self-signed from what X.509 does: without the right to sign certificates, a
+// certificate is not its own issuer, and path building says that the issuer is missing.
+bool signed_itself(X509 *certificate) {
+  if (X509_NAME_cmp(X509_get_subject_name(certificate), X509_get_issuer_name(certificate)) != 0) return false;
+  EVP_PKEY *key = X509_get0_pubkey(certificate);
+  return key != nullptr && X509_verify(certificate, key) == 1;
+}
+
 Verdict refused(int error, std::string detail) { return {false, error, std::move(detail)}; }
 
 }  // namespace
@@ -135,6 +148,10 @@ Verdict ptl_trust::verify_now(const STACK_OF(CRYPTO_BUFFER) *chain, const std::s
   if (X509_verify_cert(context.get()) == 1) return {true, 0, ""};
 
   int error = X509_STORE_CTX_get_error(context.get());
+  if (X509_STORE_CTX_get_error_depth(context.get()) == 0 && lacks_issuer(error) &&
+      signed_itself(leaf.get())) {
+    error = X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT;
+  }
   const X509 *current = X509_STORE_CTX_get_current_cert(context.get());
   if (current == nullptr) current = leaf.get();
   std::string detail = X509_verify_cert_error_string(error);
