@@ -51,7 +51,7 @@ def test_verification_needs_roots(catalog: Catalog) -> None:
 def test_what_boringssl_cannot_offer_is_named(
     catalog: Catalog, trust: Trust, wrong: dict[str, object]
 ) -> None:
-    spec = catalog.require("chrome", source="test", key="")
+    spec = catalog.require("default", source="test", key="")
     broken = dataclasses.replace(spec, **wrong)  # type: ignore[arg-type]
     with pytest.raises(EngineError, match=f"profile {spec.name}: .+"):
         ClientContext(broken, trust, verify_chain=True, verify_host=True)

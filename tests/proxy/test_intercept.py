@@ -68,7 +68,7 @@ def test_both_sides_agree_on_one_protocol(
     record = mitm.record()
     assert (record.outcome, record.truncated) == ("completed", False)
     assert (record.bytes_up, record.bytes_down) == (len(data), len(data))
-    assert (record.mode, record.profile, record.sni) == ("mitm", "chrome-143-macos-arm64", HOST)
+    assert (record.mode, record.profile, record.sni) == ("mitm", "chrome-152", HOST)
     for side in (record.client_tls, record.upstream_tls):
         assert side is not None
         assert (side.version, side.alpn) == ("TLS1.3", agreed)
@@ -95,7 +95,7 @@ def test_the_profile_is_the_headers_choice(mitm: Proxy, root_pem: Path, tls_http
     with tls_tunnel(mitm, HOST, tls_http.port, client_context(root_pem), field) as tls:
         tls.sendall(REQUEST)
         assert read_all(tls).endswith(b"hi\n")
-    assert mitm.record().profile == "firefox-145-macos-arm64"
+    assert mitm.record().profile == "firefox-155"
 
 
 def test_a_hello_in_the_same_packet_as_the_head(mitm: Proxy, root_pem: Path, tls_http: Origin) -> None:
