@@ -50,6 +50,7 @@ class Contexts:
         self._fallback = fallback
         self._protocols = tuple(protocols)
         self._keys = LeafKeys.generate()
+        self._key_pems: dict[LeafKind, bytes] = {}
         self._made: OrderedDict[str, ssl.SSLContext] = OrderedDict()
 
     def context(self, server_name: bytes | None) -> ssl.SSLContext:
@@ -78,8 +79,20 @@ class Contexts:
         now = datetime.now(timezone.utc)
         for kind in LeafKind:
             leaf = mint_leaf(self.root, self._keys, name, kind, now=now, days=LEAF_DAYS)
-            _load(context, leaf.chain_der, self._keys.private_der(kind))
+            _load(context, leaf.chain_der, self._key_pem(kind))
         return context
+
+    def _key_pem(self, kind: LeafKind) -> bytes:
+        """Kept: reading an RSA key checks it, which takes longer than everything else here."""
+        pem = self._key_pems.get(kind)
+        if pem is None:
+            key = serialization.load_der_private_key(self._keys.private_der(kind), None)
+            pem = self._key_pems[kind] = key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        return pem
 
 
 def root_in(directory: Path, key_name: str, certificate_name: str, passphrase: bytes | None) -> RootCA:
@@ -94,14 +107,9 @@ def throw_away_root() -> RootCA:
         return load_or_create(directory / "private.key", directory / "certificate.pem", None)
 
 
-def _load(context: ssl.SSLContext, chain_der: Sequence[bytes], key_der: bytes) -> None:
-    key = serialization.load_der_private_key(key_der, None)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    for der in chain_der:
-        pem += x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
+def _load(context: ssl.SSLContext, chain_der: Sequence[bytes], key_pem: bytes) -> None:
+    certificates = (x509.load_der_x509_certificate(der) for der in chain_der)
     with tempfile.NamedTemporaryFile(prefix="polytls-", suffix=".pem") as file:  # mode 0600
-        file.write(pem)
+        file.write(key_pem + b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates))
         file.flush()
         context.load_cert_chain(file.name)

@@ -89,10 +89,12 @@ class CaptureServer:
             raise ListenError(address, error) from None
         return Address(address.host, self._server.sockets[0].getsockname()[1])
 
-    async def stop(self) -> None:
-        """Stop listening, end every connection. Idempotent."""
+    async def stop(self, grace: float = 0.0) -> None:
+        """Stop listening, end every connection, after at most `grace` seconds of their own. Idempotent."""
         if self._server is not None:
             self._server.close()
+        if self._tasks and grace > 0:
+            await asyncio.wait(self._tasks, timeout=grace)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,17 +106,17 @@ class CaptureServer:
             self.refused += 1
             writer.transport.abort()
             return
-        task = asyncio.ensure_future(self._serve(Channel(reader, writer), _client(writer)))
+        channel = Channel(reader, writer)
+        task = asyncio.ensure_future(self._serve(channel, _client(writer)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Not in the task, which may be cancelled before it began.
+        task.add_done_callback(lambda _task: channel.abort())
 
     async def _serve(self, channel: Channel, client: str) -> None:
-        try:
-            visit = await self._hello(channel, client)
-            if visit is not None:
-                await self._exchange(channel, visit)
-        finally:
-            channel.abort()
+        visit = await self._hello(channel, client)
+        if visit is not None:
+            await self._exchange(channel, visit)
 
     async def _hello(self, channel: Channel, client: str) -> Visit | None:
         try:

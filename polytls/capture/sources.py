@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polytls.capture.clients import Client, clients_of
 from polytls.capture.pcap import CaptureError
@@ -17,7 +17,7 @@ from polytls.profiles import Catalog
 from polytls.wire.client_hello import HelloError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from polytls.profiles.spec import HelloSpec
 
@@ -82,15 +82,14 @@ def profile_in(path: Path) -> HelloSpec:
         raise CaptureError(
             f"{path}: has {len(tables)} profiles ({names}); give it by --config, and name the profile"
         )
-    catalog = Catalog.load(_without_aliases(tables), str(path))
+    bare = {name: _without_aliases(table) for name, table in tables.items()}
+    catalog = Catalog.load(bare, str(path))
     (name,) = tables
     return catalog.require(name, source=str(path), key="profiles")
 
 
-def _without_aliases(tables: Mapping[str, object]) -> dict[str, dict[str, object]]:
+def _without_aliases(table: object) -> Any:
     """A copy of a built-in profile has its aliases too, which are taken; here they are of no use."""
-    return {
-        name: {key: value for key, value in table.items() if key != "aliases"}
-        for name, table in tables.items()
-        if isinstance(table, dict)
-    }
+    if not isinstance(table, dict):
+        return table  # the catalog says what is wrong
+    return {key: value for key, value in table.items() if key != "aliases"}

@@ -117,9 +117,9 @@ class Bench:
             head_timeout=_STEP_SECONDS,
             on_accept=accepted.put_nowait,
         )
-        _, writer = await asyncio.open_connection(_LOCAL, listener.address.port)
-        exits.callback(writer.transport.abort)
-        writer.write(b"\r\n\r\n")
+        _, self._near_client = await asyncio.open_connection(_LOCAL, listener.address.port)
+        exits.callback(self._near_client.transport.abort)
+        self._near_client.write(b"\r\n\r\n")
         found = await asyncio.wait_for(accepted.get(), _STEP_SECONDS)
         listener.close()
         exits.callback(found.stream.close)

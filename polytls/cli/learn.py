@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import sys
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from polytls.capture.clients import Client, clients_of
 from polytls.capture.pcap import CaptureError
 from polytls.capture.records import CapturedHello
 from polytls.capture.sources import clients_from
-from polytls.cli.capture import contexts_for, listen_address, visits
 from polytls.cli.fingerprint import read_stdin
+from polytls.cli.live import contexts_for, listen_address, visits
 from polytls.errors import UserError
 from polytls.profiles import exact_toml
 from polytls.profiles.learn import learn_parsed
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         raise CaptureError(
             f"{source}: holds {len(clients)} clients ({named}); --out DIR/ writes a profile of each"
         )
-    profiles = [_learned(*pair, source) for pair in zip(names, clients, strict=True)]
+    today = datetime.now(timezone.utc).date().isoformat() if args.source is None else ""
+    profiles = [_learned(*pair, source, today) for pair in zip(names, clients, strict=True)]
     _write(args.out, profiles)
     return 0
 
@@ -83,8 +85,8 @@ async def _live(args: argparse.Namespace) -> tuple[Client, ...]:
     return clients_of(found)
 
 
-def _learned(name: str, client: Client, source: str) -> _Profile:
-    """Raises `CaptureError` for a hello that cannot be reproduced, naming what in it."""
+def _learned(name: str, client: Client, source: str, date: str) -> _Profile:
+    """`date` is when it was captured, or empty. Raises `CaptureError`: it names what cannot be sent."""
     try:
         learned = learn_parsed(client.hellos)
     except HelloError as problem:
@@ -92,10 +94,13 @@ def _learned(name: str, client: Client, source: str) -> _Profile:
     table = {
         "description": f"Learned: {client.ja4}",
         "captured_from": source,
+        **({"captured_on": date} if date else {}),
         "hello": exact_toml.as_table(learned.hello),
     }
     spec = parse_profile(name, table, None, source)
     notes = list(learned.notes)
+    if client.hellos[0].sni is None:
+        notes.append("it names no server, as clients do that are given an address: capture it with a name")
     if len(client.captured) == 1:
         notes.append("there was one sample: the order of extensions is taken to be fixed")
     about = [f"learned from {client}", *notes]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _RED, _GREEN, _BOLD, _RESET = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[0m"
 _EMPTY = "-"
+_PSK = "pre_shared_key"
 _MIN_CELL_CHARS = 16
 _GAP = "  "
 
@@ -111,6 +112,7 @@ def compare(left_name: str, left: NormalHello, right_name: str, right: NormalHel
     if left.ech or right.ech:
         sections.append(Section("encrypted_client_hello", _aligned(_ech(left.ech), _ech(right.ech))))
     sections += [
+        _single("resumes a session", *("yes" if _PSK in hello.tail else "no" for hello in (left, right))),
         _single("padding", _either(left.padding), _either(right.padding)),
         Section("equal values", _aligned(sorted(left.equalities), sorted(right.equalities))),
     ]

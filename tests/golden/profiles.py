@@ -178,6 +178,8 @@ def document(build: Build) -> str:
         "captured_on": taken["captured"],
     }
     lines += [f"{key} = {toml(value)}" for key, value in words.items() if value]
+    if not taken["resumed"]:  # nor does the client, however many tickets it is given
+        lines.append("session_resumption = false")
     return "\n".join([*lines, "", "[hello]", as_toml(hello)])
 
 

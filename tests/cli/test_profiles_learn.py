@@ -1,0 +1,141 @@
+"""`polytls profiles learn`: from every source to a profile that is the client."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from polytls.capture.sources import profile_in
+from polytls.cli import main
+from polytls.errors import UserError
+from tests.capture.hellos import CHROME, FIREFOX, GOLDENS, OPENSSL, message
+from tests.capture.packets import Flow, pcap, pcapng
+from tests.cli.capturing import Capturing
+from tests.peers.serve import HANG_SECONDS
+from tests.peers.tools import curl
+
+Capsys = pytest.CaptureFixture[str]
+
+
+def packets(*hellos: bytes) -> list[bytes]:
+    flows = [Flow(source_port=port).packets(hello) for port, hello in enumerate(hellos, 1)]
+    return [packet for flow in flows for packet in flow]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        b"".join,
+        lambda hellos: b"".join(map(message, hellos)),
+        lambda hellos: "\n".join(hello.hex() for hello in hellos).encode(),
+        lambda hellos: pcap(packets(*hellos)),
+        lambda hellos: pcapng(packets(*hellos)),
+        lambda _: (GOLDENS / "chrome-131.json").read_bytes(),
+    ],
+    ids=["records", "messages", "hex", "pcap", "pcapng", "golden"],
+)
+def test_every_source(write: Callable[[list[bytes]], bytes], tmp_path: Path, capsys: Capsys) -> None:
+    source, out = tmp_path / "source", tmp_path / "lab.toml"
+    source.write_bytes(write(CHROME))
+    assert main(["profiles", "learn", str(source), "--name", "Lab", "--out", str(out)]) == 0
+    assert capsys.readouterr().err == f"{out}: lab\n"
+    text = out.read_text()
+    assert text.startswith("# learned from t13d1516h2_8daaf6152771_02713d6af862 (3 hellos for golden.test)\n")
+    assert 'captured_from = "source"' in text
+    assert str(tmp_path) not in text
+    spec = profile_in(out)
+    assert (spec.name, spec.permute_extensions) == ("lab", True)
+    # It can be used as a configuration, and is the client.
+    assert main(["profiles", "show", "lab", "--config", str(out)]) == 0
+    assert main(["profiles", "diff", str(out), str(GOLDENS / "chrome-131.json")]) == 0
+    assert main(["profiles", "diff", str(out), "chrome-131"]) == 0
+
+
+def test_what_was_learned_is_what_is_sent(tmp_path: Path, capsys: Capsys) -> None:
+    out = tmp_path / "lab.toml"
+    assert (
+        main(["profiles", "learn", str(GOLDENS / "curl-7.88.json"), "--name", "lab", "--out", str(out)]) == 0
+    )
+    goldens = tmp_path / "goldens"
+    goldens.mkdir()
+    (goldens / "lab.json").write_bytes((GOLDENS / "curl-7.88.json").read_bytes())
+    capsys.readouterr()
+    assert main(["profiles", "verify", "lab", "--config", str(out), "--against", str(goldens)]) == 0
+    assert capsys.readouterr().out == "lab  exact  (lab.json)\n"
+
+
+def test_one_sample_goes_to_standard_output_with_its_limits(tmp_path: Path, capsys: Capsys) -> None:
+    source = tmp_path / "hello.hex"
+    source.write_text(OPENSSL[0].hex())
+    assert main(["profiles", "learn", str(source), "--name", "one"]) == 0
+    printed = capsys.readouterr().out
+    assert "# there was one sample: the order of extensions is taken to be fixed\n" in printed
+    assert "\n[profiles.one]\n" in printed
+
+
+def test_several_clients_are_a_file_each_or_an_error_that_names_them(tmp_path: Path, capsys: Capsys) -> None:
+    source, out = tmp_path / "many.pcap", tmp_path / "profiles"
+    source.write_bytes(pcap(packets(CHROME[0], FIREFOX[0], CHROME[1], FIREFOX[1], OPENSSL[0])))
+    for options in ([], ["--out", str(tmp_path / "x.toml")]):
+        assert main(["profiles", "learn", str(source), "--name", "lab", *options]) == 2
+        said = capsys.readouterr().err
+        assert "holds 3 clients (t13d1516h2_8daaf6152771_02713d6af862 (2 hellos for golden.test); " in said
+        assert "--out DIR/" in said
+    assert main(["profiles", "learn", str(source), "--name", "lab", "--out", f"{out}{os.sep}"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["lab-1.toml", "lab-2.toml", "lab-3.toml"]
+    assert main(["profiles", "diff", str(out / "lab-2.toml"), str(GOLDENS / "firefox-135.json")]) == 0
+
+
+def test_live(tmp_path: Path) -> None:
+    out = tmp_path / "live.toml"
+    with Capturing("profiles", "learn", "--name", "live", "--count", "2", "--out", out) as capturing:
+        for _ in range(2):
+            to = ("--connect-to", f"::127.0.0.1:{capturing.port}", "https://a.lab.test/")
+            assert curl("-k", *to).stdout
+        code, stdout, err = capturing.end()
+    assert (code, stdout) == (0, "")
+    assert ": 2 of 2\n" in err
+    assert "captured_on = " in out.read_text()
+    kept = next(GOLDENS.glob("curl-*.json"))
+    installed = subprocess.run(
+        ["curl", "--version"], capture_output=True, text=True, timeout=HANG_SECONDS, check=True
+    ).stdout.split()[1]
+    if installed.startswith(kept.stem.removeprefix("curl-")):
+        assert main(["profiles", "diff", str(out), "curl"]) == 0
+
+
+def test_a_client_that_was_given_an_address_is_noted(tmp_path: Path) -> None:
+    out = tmp_path / "live.toml"
+    with Capturing("profiles", "learn", "--name", "live", "--count", "1", "--out", out) as capturing:
+        curl("-k", capturing.url)
+        assert capturing.end()[0] == 0
+    assert "# it names no server" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--name", "x"], "either a SOURCE or"),
+        (["file", "--listen", "127.0.0.1:0", "--name", "x"], "either a SOURCE or"),
+        (["file", "--count", "2", "--name", "x"], "for --listen alone"),
+        (["file", "--name", "no name"], "'no name' is not a profile name"),
+    ],
+)
+def test_wrong_options(arguments: list[str], says: str, capsys: Capsys) -> None:
+    assert main(["profiles", "learn", *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_what_cannot_be_reproduced_is_said_by_name(tmp_path: Path, capsys: Capsys) -> None:
+    source = tmp_path / "hello.bin"
+    source.write_bytes(OPENSSL[0][:9] + b"\x03\x01" + OPENSSL[0][11:])
+    assert main(["profiles", "learn", str(source), "--name", "x"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"polytls: error: {source.name}: t1")
+    assert "cannot be reproduced: its legacy version is TLS 1.0" in said
+    with pytest.raises(UserError, match="is not TOML"):
+        profile_in(source)
