@@ -1,5 +1,9 @@
 // Becoming a TLS server: of clients that like the certificate, and of those that do not.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/ssl.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include <functional>
 #include <string>
@@ -191,6 +195,39 @@ TEST(the_hello_that_was_peeked_at_is_the_one_accepted) {
   CHECK_STATUS(engine.await(tags[1]), PTL_OK);
   client.peer.write("inside");
   CHECK_EQ(engine.run(read_op(client.stream, 100)).data, std::string("inside"));
+}
+
+TEST(data_that_came_with_the_finished_is_kept) {
+  for (uint16_t version : {uint16_t{TLS1_2_VERSION}, uint16_t{TLS1_3_VERSION}}) {
+    EngineDriver engine;
+    Client client = accept_client(&engine, engine.listen());
+    uint64_t tag =
+        engine.submit(accept_tls_op(client.stream, lab().server.get(), lab().credential.get()));
+    bssl::UniquePtr<SSL_CTX> ctx = peer_client(version);
+    SSL_CTX_set_mode(ctx.get(), SSL_MODE_ENABLE_FALSE_START);  // TLS 1.2: data with the Finished, too
+    offer_alpn(ctx.get(), "\x02h2");
+    client.peer.be_client(ctx.get());
+    REQUIRE(client.peer.shake_once() == Peer::Shake::kWantRead);
+    client.peer.wait(POLLIN);
+    int cork = 1;  // everything from here on leaves at once
+    setsockopt(client.peer.fd(), IPPROTO_TCP, TCP_CORK, &cork, sizeof(cork));
+    client.peer.shake_once();
+    std::string bytes = noise(20000, 1);
+    bool broken;
+    size_t sent = client.peer.write_some(bytes.data(), bytes.size(), &broken);
+    cork = 0;
+    setsockopt(client.peer.fd(), IPPROTO_TCP, TCP_CORK, &cork, sizeof(cork));
+    REQUIRE(client.peer.handshake());
+    client.peer.write(bytes.substr(sent));
+    CHECK_STATUS(engine.await(tag), PTL_OK);
+    std::string got;
+    while (got.size() < bytes.size()) {
+      Done done = engine.run(read_op(client.stream, 100000));
+      REQUIRE_STATUS(done, PTL_OK);
+      got += done.data;
+    }
+    CHECK(got == bytes);
+  }
 }
 
 TEST(peeking) {

@@ -1,8 +1,8 @@
 // What a test is made of: TEST(name) { ... }, CHECK to go on after a failure, REQUIRE to give the test up.
 //
 // Every *_test.cc is one program. Its main (check.cc) runs its tests in the order they stand in, or those
-// whose names contain a word of its arguments, prints a line for each and "N passed, N failed" at the end, and
-// exits with 0 if none failed.
+// whose names contain a word of its arguments, prints a line for each and "N passed, N failed" at the end,
+// and exits with 0 if none failed.
 #ifndef POLYTLS_TESTS_CHECK_H
 #define POLYTLS_TESTS_CHECK_H
 

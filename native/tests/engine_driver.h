@@ -1,9 +1,9 @@
 // An engine as its caller drives it: operations go in, completions are awaited by poll on the eventfd.
 //
-// The driver holds the engine to one completion an operation: it knows every tag that is out, and a completion
-// that none is waiting for, or one that has not come when the engine has stopped, fails the test. So does a
-// counter of impossible things that is not 0, or a stream that outlived the engine. No wait is a sleep: every
-// one ends with an event, or after kPatienceMs with a failure.
+// The driver holds the engine to one completion an operation: it knows every tag that is out, and a
+// completion that none is waiting for, or one that has not come when the engine has stopped, fails the test. So
+// does a counter of impossible things that is not 0, or a stream that outlived the engine. No wait is a sleep:
+// every one ends with an event, or after kPatienceMs with a failure.
 #ifndef POLYTLS_TESTS_ENGINE_DRIVER_H
 #define POLYTLS_TESTS_ENGINE_DRIVER_H
 

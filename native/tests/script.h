@@ -26,8 +26,8 @@ enum class Fate {
 };
 constexpr int kNumFates = 8;
 
-// A Script accepts a client, peeks at its hello, connects, shakes hands with both sides and relays both ways to
-// a clean end. step does a little of it and lets the loops turn once.
+// A Script accepts a client, peeks at its hello, connects, shakes hands with both sides and relays both ways
+// to a clean end. step does a little of it and lets the loops turn once.
 class Script {
  public:
   Script(EngineDriver *engine, uint16_t port, uint64_t seed);

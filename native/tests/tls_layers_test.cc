@@ -100,6 +100,17 @@ TEST(the_end_below_ends_the_handshake_above) {
   CHECK_STATUS(engine.await(shaking), PTL_E_CLOSED);
 }
 
+TEST(a_goodbye_below_without_fin) {
+  EngineDriver engine;
+  TunnelSpec spec;
+  spec.tls = true;
+  Tunnel tunnel = open_tunnel(&engine, engine.listen(), spec);
+  uint64_t shaking = engine.submit(connect_tls_op(tunnel.other, lab().client.get(), "origin.test"));
+  tunnel.origin.read(10);
+  tunnel.origin.say_goodbye();  // the socket stays open
+  CHECK_STATUS(engine.await(shaking), PTL_E_CLOSED);
+}
+
 TEST(through_a_relay_that_ends_the_outer_layer) {
   // client stream =TLS over TLS=> server stream -relay of the inner bytes-> a TLS origin.
   EngineDriver engine;

@@ -194,8 +194,8 @@ void ptl_unlisten(ptl_engine *engine, uint32_t listener);
 #define PTL_OP_CONNECT_TLS 7 /* become a TLS client over this stream */
 #define PTL_OP_ACCEPT_TLS 8  /* become a TLS server over this stream */
 #define PTL_OP_RELAY 9       /* move bytes both ways between |stream| and |other|; ends with both closed */
-#define PTL_OP_CLOSE 10      /* flush, say goodbye, close; the handle is stale from then on. A relay is ended in
-                              * order, whatever alert or reset was asked for */
+#define PTL_OP_CLOSE 10      /* flush, say goodbye, close; the handle is stale from then on. Of a relay that it ends,
+                              * the other stream is closed in order */
 
 /* The next operation of the same submission starts when this one has succeeded. When this one fails, the
  * rest of its chain fails with the same status; an untagged failure is told by the next tagged one. */
