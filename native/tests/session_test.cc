@@ -191,7 +191,9 @@ TEST(contexts_that_cannot_be) {
   hello.num_groups = 1;
   refused(hello, nullptr, 0);
   hello = default_hello();
-  hello.template_len = 1;
+  const uint8_t no_format[] = {7, 0, 0};
+  hello.template_bytes = no_format;
+  hello.template_len = sizeof(no_format);
   refused(hello, nullptr, 0);
   hello = default_hello();
   hello.max_version = 0x0305;

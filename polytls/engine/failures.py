@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from polytls.engine._native import ffi, lib
 from polytls.errors import EngineError, Kind, PolytlsError, ProxyError, Side, Stage
-from polytls.wire.iana import cipher_suite_name, group_name
+from polytls.wire.iana import cipher_suite_name, extension_name, group_name
 
 # X509_V_ERR_* (openssl/x509.h); everything else is CERTIFICATE_INVALID.
 _VERIFY_KINDS = {
@@ -32,6 +32,7 @@ _CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48})
 _ALERT_PROTOCOL_VERSION = 70
 
 _CHOICE = re.compile(r"(cipher suite|group) 0x([0-9a-f]{4})")
+_ANSWER = re.compile(r"extension ([0-9]{1,5})")
 
 _HANG_UPS = frozenset({lib.PTL_E_CLOSED, lib.PTL_E_RESET, lib.PTL_E_IO})
 _OUR_MISTAKES = frozenset({lib.PTL_E_STALE, lib.PTL_E_BUSY, lib.PTL_E_INVALID})
@@ -155,6 +156,9 @@ def _upstream_tls_error(failure: Failure) -> ProxyError:
 
 def _named(detail: str) -> str:
     """The engine names a suite or group by its number; people know the name."""
+    answer = _ANSWER.search(detail)
+    if answer is not None:
+        return f"an answer to the extension {extension_name(int(answer[1]))}"
     found = _CHOICE.search(detail)
     if found is None:
         return detail

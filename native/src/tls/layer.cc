@@ -43,6 +43,7 @@ int status_of_reason(int reason, bool saw_record) {
       return PTL_E_ALPN;
     case SSL_R_WRONG_CIPHER_RETURNED:
     case SSL_R_WRONG_CURVE:
+    case SSL_R_UNEXPECTED_EXTENSION:
       return PTL_E_CHOICE;
     case SSL_R_KEY_USAGE_BIT_INCORRECT:
       return PTL_E_KEY_USAGE;
