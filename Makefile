@@ -21,7 +21,7 @@ CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
 
 .DEFAULT_GOAL := help
 .PHONY: help build run demo test check lint format declarations native-test native-test-asan \
-	native-test-tsan wheel clean distclean tools
+	native-test-tsan boringssl-test wheel clean distclean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,13 @@ native-test-asan: $(INSTALLED)
 
 native-test-tsan: $(INSTALLED)
 	@$(call native_test,tsan,thread)
+
+boringssl-test: $(INSTALLED) ## BoringSSL's own ssl_test, linked with the patched library
+	@prefix=$$($(PY) native/boringssl/prepare.py) && \
+	  $(CMAKE) -S native/boringssl/ssl_test -B build/ssl_test -G Ninja --log-level=WARNING \
+	    -DCMAKE_MAKE_PROGRAM=$(NINJA) -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
+	    -DBORINGSSL_PREFIX=$$prefix && \
+	  $(CMAKE) --build build/ssl_test && build/ssl_test/ssl_test --gtest_brief=1
 
 wheel: $(INSTALLED) ## Build a wheel into dist/
 	@$(PY) -m pip wheel --no-deps --wheel-dir dist -v .
