@@ -205,7 +205,7 @@ class _Findings:
         if number == ExtensionType.KEY_SHARE:
             return Entry(number, self._shares())
         if number == ExtensionType.ENCRYPTED_CLIENT_HELLO:
-            return Entry(number, self._ech(bodies))
+            return Entry(number, self.ech(bodies))
         if number == ExtensionType.SESSION_TICKET:
             return Entry(number, full_only=self.library.ticket_full_only)
         return Entry(number, self._body(number, bodies))
@@ -266,7 +266,7 @@ class _Findings:
         self.problems[:] = dict.fromkeys(self.problems)
         return Numbers(lists[0])
 
-    def _ech(self, bodies: Sequence[bytes]) -> Body:
+    def ech(self, bodies: Sequence[bytes]) -> Body:
         shapes = []
         for body in bodies:
             try:
@@ -306,13 +306,15 @@ class _Findings:
         """By the messages whose length tells; else as the library does."""
         padded = unpadded = False
         for hello in self.samples:
-            length, padding = _lengths(hello)
-            if padding is None:
-                unpadded |= _MIN_PADDED_BYTES <= length < PADDED_BYTES
-            elif length == PADDED_BYTES or padding <= 1:
-                padded = True
-            else:
-                self.problems.append(f"it is padded to {length} bytes, and the engine pads to {PADDED_BYTES}")
+            match padding_of(hello):
+                case True:
+                    padded = True
+                case False:
+                    unpadded = True
+                case int(length):
+                    self.problems.append(
+                        f"it is padded to {length} bytes, and the engine pads to {PADDED_BYTES}"
+                    )
         if padded and unpadded:
             self.problems.append("some samples are padded and others, as short, are not")
         if not (padded or unpadded):
@@ -322,7 +324,7 @@ class _Findings:
         return Padding.BORINGSSL if self.library.padding is Padding.NONE else self.library.padding
 
     def _reuse(self) -> bool:
-        reused = {_reuses_x25519(hello) for hello in self.samples}
+        reused = {reuses_x25519(hello) for hello in self.samples}
         if len(reused) > 1:
             self.problems.append("its X25519 key is in the hybrid key share in some samples only")
         return reused == {True}
@@ -388,7 +390,25 @@ def _lengths(hello: ClientHello) -> tuple[int, int | None]:
     return fixed + 2 + extensions, None if padding is None else len(padding)
 
 
-def _reuses_x25519(hello: ClientHello) -> bool:
+def padding_of(hello: ClientHello) -> bool | int | None:
+    """Whether it is padded as the engine can; None: its length cannot tell. A number: padded to that many
+    bytes, as the engine cannot."""
+    length, padding = _lengths(hello)
+    if padding is None:
+        return False if _MIN_PADDED_BYTES <= length < PADDED_BYTES else None
+    return True if length == PADDED_BYTES or padding <= 1 else length
+
+
+def ech_of(hello: ClientHello) -> Body | None:
+    """What is learned of its encrypted_client_hello; None where there is none that could be."""
+    found = _Findings([hello], libraries.library_of(hello))
+    body = hello.extension(ExtensionType.ENCRYPTED_CLIENT_HELLO)
+    learned = None if body is None else found.ech([body])
+    return None if found.problems else learned
+
+
+def reuses_x25519(hello: ClientHello) -> bool:
+    """Whether its X25519 share is the key in its hybrid one (NSS)."""
     shares: dict[int, KeyShare] = {share.group: share for share in hello.key_shares}
     plain = shares.get(X25519)
     for hybrid in HYBRIDS:

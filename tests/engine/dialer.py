@@ -1,4 +1,4 @@
-"""Connections of the engine's to servers of the tests', with nothing in front: what a tunnel's upstream side does."""
+"""Connections of the engine's to servers of the tests': what the upstream side of a tunnel does, alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Dialer:
     engine: Engine
     near: Stream
 
-    async def fetch(self, spec: HelloSpec, context: ClientContext, host: str, port: int) -> Fetched:
+    async def fetch(
+        self, spec: HelloSpec, context: ClientContext, host: str, port: int, *, path: str = "/"
+    ) -> Fetched:
         """One request over one connection to `port` of 127.0.0.1, up to the end of the answer's head.
 
         Raises ProxyError."""
@@ -41,7 +43,7 @@ class Dialer:
         try:
             alpn = [name.encode() for name in spec.alpn]
             facts = await stream.connect_tls(context, host=host, port=port, alpn=alpn, timeout=HANG_SECONDS)
-            request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
             await stream.write(request.encode(), timeout=HANG_SECONDS)
             return Fetched(facts, await stream.read_head(_MAX_HEAD_BYTES, timeout=HANG_SECONDS))
         finally:

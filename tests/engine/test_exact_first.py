@@ -1,21 +1,24 @@
-"""The first ClientHello of every exact built-in profile, as it arrives: the captured client's, and fresh each time."""
+"""The first ClientHello of every exact built-in profile, as it arrives: the captured client's, and fresh."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from polytls.engine import ClientContext, Trust
-from polytls.profiles import Catalog
 from polytls.wire.client_hello import ClientHello
 from polytls.wire.iana import ExtensionType, is_grease
 from tests.engine.dialer import dialing
 from tests.golden.known import NAMES, expected, greases, permutes, problems
 from tests.golden.recorder import HOST, Answer, Recorder
-from tests.peers.certificates import Authority
+
+if TYPE_CHECKING:
+    from polytls.profiles import Catalog
+    from tests.peers.certificates import Authority
 
 CONNECTIONS = 8
 """A GREASE value is one of 16: eight that are the same by chance come once in 268 million times."""

@@ -1,4 +1,4 @@
-"""Every exact built-in profile against servers of five libraries: the handshake completes, and a request is answered."""
+"""Every exact built-in profile against servers of five libraries: a request is answered."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from polytls.engine import ClientContext, Trust
 from polytls.errors import ProxyError
-from polytls.profiles import Catalog
+from polytls.wire.iana import ExtensionType
 from tests.engine.dialer import Fetched, dialing
-from tests.golden.known import NAMES
+from tests.golden.known import NAMES, hello_of
 from tests.peers import servers
-from tests.peers.certificates import Authority
 from tests.peers.origin import Origin, origin_context
+from tests.peers.shim import Tap
 from tests.peers.tools import s_server
+
+if TYPE_CHECKING:
+    from polytls.profiles import Catalog
+    from tests.peers.certificates import Authority
 
 HOST = "golden.test"
 TLS12, TLS13 = 0x0303, 0x0304
+APPLICATION_DATA = 23
 
 Results = dict[str, Fetched | str]
 
@@ -37,7 +43,7 @@ class Bench:
     rsa: Path
     directory: Path
 
-    def fetch(self, port: int, names: tuple[str, ...] = NAMES) -> Results:
+    def fetch(self, port: int, names: tuple[str, ...] = NAMES, *, path: str = "/") -> Results:
         """One connection with each profile: what it got, or its failure in words."""
 
         async def main() -> Results:
@@ -47,7 +53,7 @@ class Bench:
                     spec = self.catalog.require(name, source="test", key="")
                     context = ClientContext(spec, self.trust, verify_chain=True, verify_host=True)
                     try:
-                        results[name] = await dialer.fetch(spec, context, HOST, port)
+                        results[name] = await dialer.fetch(spec, context, HOST, port, path=path)
                     except ProxyError as error:
                         results[name] = str(error)
             return results
@@ -81,7 +87,9 @@ def certificate_of(bench: Bench, kind: str) -> Path:
 @pytest.mark.parametrize("version", [TLS12, TLS13], ids=["1.2", "1.3"])
 def test_pythons_ssl(bench: Bench, certificate: str, version: int) -> None:
     only = ssl.TLSVersion(version)
-    context = origin_context(certificate_of(bench, certificate), alpn=("http/1.1",), minimum=only, maximum=only)
+    context = origin_context(
+        certificate_of(bench, certificate), alpn=("http/1.1",), minimum=only, maximum=only
+    )
     with Origin(context) as origin:
         assert_answered(bench.fetch(origin.port), version=version)
 
@@ -123,3 +131,32 @@ def test_other_libraries(bench: Bench, certificate: str, server: Callable[..., I
             certificate_of(bench, certificate), bench.directory
         )
         assert_answered(bench.fetch(stack.enter_context(made)), version=TLS13)
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_the_servers_record_size_limit_is_honoured(bench: Bench, version: str) -> None:
+    """RFC 8449 §4. It counts the plaintext of a record, and the byte of its type in TLS 1.3."""
+    limit, path = 512, "/" + "x" * 3000
+    names = tuple(name for name in NAMES if ExtensionType.RECORD_SIZE_LIMIT in hello_of(name).extension_types)
+    options = (f"--recordsize={limit}", f"--priority=NORMAL:-VERS-ALL:+VERS-TLS{version}")
+    with (
+        servers.gnutls(bench.ecdsa, bench.directory, *options) as port,
+        Tap(("127.0.0.1", port)) as tap,
+    ):
+        assert_answered(bench.fetch(tap.port, names, path=path))
+        taken = tap.sent
+    overhead = 8 + 16 if version == "1.2" else 1 + 16  # a nonce or a type, and the tag, of AES-GCM
+    assert len(taken) == len(names) > 5
+    for sent in taken:
+        sizes = [size for kind, size in records(sent) if kind == APPLICATION_DATA]
+        assert sum(sizes) > len(path)
+        assert max(sizes) <= limit + overhead
+
+
+def records(sent: bytes) -> Iterator[tuple[int, int]]:
+    """Type and length of each record (RFC 8446 §5.1)."""
+    position = 0
+    while position < len(sent):
+        size = int.from_bytes(sent[position + 3 : position + 5], "big")
+        yield sent[position], size
+        position += 5 + size

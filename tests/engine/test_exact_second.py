@@ -1,5 +1,7 @@
-"""The second hello of a connection (after a HelloRetryRequest) and of a session (resumed): it has otherwise than the
-first what the captured client's has, and nothing else."""
+"""The second hello of a connection (after a HelloRetryRequest) and of a session (resumed).
+
+It has otherwise than the first what the captured client's has, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,12 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from polytls.engine import ClientContext, TlsFacts, Trust
 from polytls.errors import ProxyError
-from polytls.profiles import Catalog
 from polytls.wire.iana import ExtensionType
 from tests.engine.dialer import dialing
 from tests.golden.known import (
@@ -27,19 +28,22 @@ from tests.golden.known import (
     told,
 )
 from tests.golden.recorder import GROUPS, HOST, Answer, Recorder, SentHello
-from tests.peers.certificates import Authority
+
+if TYPE_CHECKING:
+    from polytls.profiles import Catalog
+    from tests.peers.certificates import Authority
 
 CONNECTIONS = 3
 SHARE_BYTES = {"secp384r1": 97, "secp521r1": 133}
 
 NO_RESUMPTION = [name for name in NAMES if not capture(name)["resumed"]]
 NO_PSK = ("tor-14.5",)
-"""The imitation offers a session without psk_key_exchange_modes, which RFC 8446 §4.2.9 does not allow. Tor Browser keeps
-no sessions."""
+"""The imitation offers a session without psk_key_exchange_modes, which RFC 8446 §4.2.9 does not allow. Tor
+Browser keeps no sessions."""
 RESUMING = [name for name in NAMES if capture(name)["resumed"] and name not in NO_PSK]
 REAL = [name for name in NAMES if not capture(name)["imitation"]]
 COOKIE_WITH_GROUP = [name for name in NAMES if capture(name)["retry_cookie_group"]]
-"""GnuTLS refuses a HelloRetryRequest that wants nothing but its cookie back: theirs asked for a group as well."""
+"""GnuTLS refuses a HelloRetryRequest that wants nothing but its cookie: theirs asked for a group as well."""
 
 ALWAYS_CCS = "BoringSSL sends a ChangeCipherSpec before its second hello; GnuTLS and Java do not"
 NEW_SESSION_ID = "GnuTLS resumes with the session id of the full handshake, BoringSSL draws a new one"

@@ -91,7 +91,8 @@ def fingerprint_problems(name: str, hellos: Sequence[ClientHello]) -> list[str]:
 def told(first: bytes, second: bytes, *, permuted: bool) -> Json:
     """What the second hello, as records, has otherwise than the first.
 
-    `permuted`: places say nothing, so that they are left out. `growth` is in bytes, without padding, PSK and ECH.
+    `permuted`: places say nothing, so that they are left out. `growth` is in bytes, without padding, PSK and
+    ECH.
     """
     found = changes(first, second)
     told: Json = {

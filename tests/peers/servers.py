@@ -1,7 +1,7 @@
 """TLS servers that nobody here wrote, each a process on a port of its own: GnuTLS, Go, the JDK, Node.
 
-What is absent skips its test: only OpenSSL's (tests.peers.tools) are required where POLYTLS_REQUIRE_TOOLS=1. Each
-server ends with its input, so that none outlives the tests.
+What is absent skips its test: only OpenSSL's (tests.peers.tools) are required where POLYTLS_REQUIRE_TOOLS=1.
+Each server ends with its input, so that none outlives the tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from tests.peers.serve import HANG_SECONDS, clean_environment
 
 PROGRAMS = Path(__file__).parent / "programs"
-_PASSWORD = "changeit"  # of a key that is made for one run  # noqa: S105
+_PASSWORD = "changeit"  # of a key that is made for one run
 _ATTEMPTS = 5
 
 Server = Callable[[Path, Path], "contextlib.AbstractContextManager[int]"]
@@ -41,14 +41,14 @@ def installed(name: str) -> str:
 
 
 @contextlib.contextmanager
-def gnutls(certificate: Path, directory: Path) -> Iterator[int]:
-    """gnutls-serv. It takes no port 0: one that was free a moment ago is tried, and the next one where it is not."""
+def gnutls(certificate: Path, directory: Path, *options: str) -> Iterator[int]:
+    """gnutls-serv. It takes no port 0: one that was free a moment ago is tried, or the next."""
     program = installed("gnutls-serv")
     for _ in range(_ATTEMPTS):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port: int = listener.getsockname()[1]
         pem = ["--x509certfile", str(certificate), "--x509keyfile", str(certificate)]
-        command = [program, "--http", "--port", str(port), *pem]
+        command = [program, "--http", "--port", str(port), *pem, *options]
         with _process(command, r"listening on IPv4 .* port (\d+)\.\.\.done|(failed|error)") as found:
             if found is not None and found[1]:
                 yield port
