@@ -33,8 +33,8 @@ def clean_environment() -> dict[str, str]:
 def went_well(record: Record) -> bool:
     """Did the tunnel do all it was for?
 
-    A client that closes its socket with bytes unread (session tickets, say) resets the connection. In MITM mode
-    the engine has seen its goodbye before; an untouched tunnel can only say what happened.
+    A client that closes its socket with bytes unread (session tickets, say) resets the connection. In MITM
+    mode the engine has seen its goodbye before; an untouched tunnel can only say what happened.
     """
     if record["mode"] == "passthrough" and record["outcome"] == "client_reset":
         return bool(record["bytes_up"] and record["bytes_down"])
