@@ -16,6 +16,7 @@ NINJA := $(CURDIR)/$(BIN)/ninja
 COMPILERS = $(if $(filter default undefined,$(origin CXX)),c++ g++ clang++,$(firstword $(CXX)))
 
 INSTALLED := $(VENV)/.installed
+no_index = echo "polytls: error: pip could not install what is needed (above it says what); is the Python package index reachable? PIP_INDEX_URL names another, HTTPS_PROXY a proxy" >&2; exit 1;
 CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
 	-DCMAKE_MAKE_PROGRAM=$(NINJA) -DPython_EXECUTABLE=$(PY) -DPOLYTLS_DEVELOPMENT=ON
 
@@ -94,9 +95,9 @@ comma := ,
 # The environment, made anew when what it holds has changed.
 $(INSTALLED): pyproject.toml | tools
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=23.1'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=23.1' || { $(no_index) }
 	@echo "polytls: installing what is needed to build, check and test into $(VENV)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' || { $(no_index) }
 	@touch $@
 
 # Checked before anything is made, so that the first line says what is missing.

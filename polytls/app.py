@@ -22,13 +22,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polytls.config.load import DEFAULTS
 from polytls.engine import Engine
 from polytls.errors import EngineError, PolytlsError, ProfileError
-from polytls.profiles import Catalog
+from polytls.profiles import MIRROR, Catalog
 from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
-from polytls.proxy.snapshot import MIRROR, Contexts, Interception, Profiles, Snapshot
+from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
 from polytls.settings import Address, LeafKey, LimitSettings, MirrorUnsupported, Mode, Settings
 from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
 
@@ -47,7 +46,6 @@ SPARE_FILES = 256
 """Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
 
 _DEFAULT_PROFILE = "proxy.upstream.default_profile"
-_TUNNELS = "proxy.limits.tunnels"
 
 
 class ListenError(PolytlsError):
@@ -127,7 +125,7 @@ class App:
         settings = self.settings
         catalog = Catalog.load(settings.profile_tables, settings.source)
         source = self._origins.get(_DEFAULT_PROFILE, settings.source)
-        if settings.upstream.default_profile == MIRROR:
+        if settings.upstream.default_profile.lower() == MIRROR:
             return catalog
         catalog.require(settings.upstream.default_profile, source=source, key=_DEFAULT_PROFILE)
         return catalog
@@ -220,7 +218,7 @@ def run(settings: Settings, *, origins: Mapping[str, str], announce: Callable[[S
     wanted = settings.limits.tunnels
     # Beyond that, connections would wait for descriptors instead of being told 503.
     allowed = replace(settings, limits=LimitSettings(tunnels=min(wanted, possible)))
-    short = possible < wanted and origins.get(_TUNNELS, DEFAULTS) != DEFAULTS
+    short = possible < wanted != LimitSettings().tunnels
     warning = (
         f"{wanted} tunnels need more open files than are allowed; {possible} are possible:"
         " raise the hard limit (ulimit -Hn)"

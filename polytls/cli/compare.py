@@ -51,7 +51,8 @@ def run_verify(args: argparse.Namespace, catalog: Catalog) -> int:
     verdicts = asyncio.run(_verify(args, catalog, specs, goldens))
     if not args.json:
         told = ", ".join(f"{count} {word}" for word, count in verdicts.items())
-        print(f"polytls: {len(specs)} profiles: {told}", file=sys.stderr)
+        noun = "profile" if len(specs) == 1 else "profiles"
+        print(f"polytls: {len(specs)} {noun}: {told}", file=sys.stderr)
     return 1 if verdicts["differs"] else 0
 
 

@@ -67,8 +67,11 @@ class Key:
         return getattr(getattr(Settings(), section), name)
 
 
-def _timeout(name: str, doc: str, lowest: float = 0.1, highest: float = _HOUR, note: str = "") -> Key:
-    return Key(f"proxy.timeouts.{name}", f"timeouts.{name}", kinds.seconds(lowest, highest, note), doc)
+def _timeout(
+    name: str, doc: str, lowest: float = 0.1, highest: float = _HOUR, note: str = "", option: str = ""
+) -> Key:
+    path = f"proxy.timeouts.{name}"
+    return Key(path, f"timeouts.{name}", kinds.seconds(lowest, highest, note), doc, option)
 
 
 KEYS: tuple[Key, ...] = (
@@ -103,12 +106,14 @@ KEYS: tuple[Key, ...] = (
         "mitm.sni",
         kinds.choice(SniPolicy),
         "What a client's hello without a server name means; a differing one is always refused.",
+        "--sni",
     ),
     Key(
         "proxy.mitm.alpn",
         "mitm.alpn",
         kinds.choice(AlpnPolicy),
         "narrow: offer upstream what both profile and client speak. strict: the profile's list untouched.",
+        "--alpn",
     ),
     Key(
         "proxy.mitm.non_tls",
@@ -231,7 +236,14 @@ KEYS: tuple[Key, ...] = (
     _timeout("idle", "Without a byte in either direction, the tunnel is closed.", 0, _YEAR, "0: never"),
     _timeout("half_closed", "As idle, once one direction has ended.", 0, _YEAR, "0: never"),
     _timeout("lifetime", "After this, the tunnel is closed.", 0, _YEAR, "0: never"),
-    _timeout("drain", "For open tunnels to end when the proxy stops.", 0, _HOUR, "0: cut at once"),
+    _timeout(
+        "drain",
+        "For open tunnels to end when the proxy stops.",
+        0,
+        _HOUR,
+        "0: cut at once",
+        "--drain-timeout",
+    ),
     Key(
         "proxy.limits.tunnels",
         "limits.tunnels",

@@ -14,7 +14,7 @@ Inside its own table a name means the built-in profile, so ``[profiles.chrome]``
 no cycle. Built-ins have no base: each file says everything about one client, and overriding one profile
 never changes another built-in. Chains are followed without recursion; cycles are errors.
 
-A built-in is read when it is first asked for, and kept: a proxy uses one or two of some thirty. Their names
+A built-in is read when it is first asked for, and kept: a proxy uses one or two of some sixty. Their names
 and aliases are known without reading any, from `polytls.profiles.index`.
 """
 
@@ -39,6 +39,10 @@ else:
 
 DEFAULT_NAME = "default"
 """The profile used where none is chosen, and the base of tables that name none."""
+
+MIRROR = "mirror"
+"""The name by which a tunnel asks for its own client's hello to be repeated (`polytls.proxy.mirror`). It is
+no profile here, and no profile of one's own can have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,9 @@ class Catalog:
         """The profile with this name, or a `ProfileError` that blames `key` in `source`."""
         spec = self.find(name)
         if spec is None:
-            raise ProfileError(source, key, f"{shown(name)}: {unknown('profile', name, self.names())}")
+            raise ProfileError(
+                source, key, f"{shown(name)}: {unknown('profile', name, (*self.names(), MIRROR))}"
+            )
         return spec
 
     def names(self) -> tuple[str, ...]:
@@ -128,6 +134,10 @@ def _by_name(tables: Mapping[str, Mapping[str, object]], source: str) -> dict[st
             raise ProfileError(source, path, f"is not a profile name; allowed: {allowed}")
         if not isinstance(table, Mapping):
             raise ProfileError(source, path, f"is {type_of(table)}; allowed: a table of knobs")
+        if name == MIRROR or MIRROR in parse_aliases(name, table, source):
+            raise ProfileError(
+                source, path, "is the name by which clients ask for their own hello; allowed: any other"
+            )
         if name in found:
             raise ProfileError(source, path, "is defined twice; names differ in more than case")
         found[name] = table

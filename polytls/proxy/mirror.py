@@ -27,7 +27,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from polytls.errors import EngineError, Kind, ProxyError, Side, Stage
-from polytls.profiles import derive
+from polytls.profiles import MIRROR, derive
 from polytls.profiles.boringssl import GROUPS
 from polytls.profiles.learn import (
     CannotReproduceError,
@@ -39,7 +39,7 @@ from polytls.profiles.learn import (
 from polytls.profiles.libraries import library_of
 from polytls.profiles.spec import HelloSpec
 from polytls.profiles.template import compile_template
-from polytls.proxy.snapshot import MIRROR, Offer
+from polytls.proxy.snapshot import Offer
 from polytls.wire.client_hello import ClientHello, Extension, HelloError, parse_client_hello
 from polytls.wire.iana import ExtensionType, is_grease
 

@@ -77,7 +77,8 @@ def _relay_failure(tunnel: Tunnel, failure: str, facts: RelayFacts) -> ProxyErro
         return ProxyError(Side.PROXY, Stage.RELAY, kind, detail)
     side = Side.CLIENT if facts.failed_client else Side.UPSTREAM
     kinds = _RELAY_KINDS.get(failure, (Kind.INTERNAL, Kind.INTERNAL))
-    detail = facts.detail or f"the relay ended with {failure}"
+    who = "the client" if side is Side.CLIENT else "upstream"
+    detail = f"the relay was ended by {who} ({facts.detail or failure})"
     return ProxyError(side, Stage.RELAY, kinds[not facts.failed_client], detail)
 
 

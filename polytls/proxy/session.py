@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.policy.hello import HTTP11, Verdict, check_sni, plan_alpn, settle_alpn, speaks_http11
+from polytls.profiles import MIRROR
 from polytls.proxy import recording
 from polytls.proxy.refuse import ESTABLISHED, Answer, Close, Page, page_reply, refusal
-from polytls.proxy.snapshot import MIRROR
 from polytls.settings import Mode, NonTls
 from polytls.wire.connect import ConnectRequest, parse_connect
 
@@ -228,7 +228,7 @@ def _profile(request: ConnectRequest, tunnel: Tunnel, snapshot: Snapshot) -> Pro
     that does not exist is refused in either mode."""
     name = request.profile or snapshot.settings.upstream.default_profile
     if snapshot.interception is None:
-        if name == MIRROR or snapshot.catalog.find(name) is not None:
+        if name.lower() == MIRROR or snapshot.catalog.find(name) is not None:
             return None
     else:
         profile = snapshot.interception.profiles.find(name)

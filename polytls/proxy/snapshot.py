@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from polytls.profiles import MIRROR
+
 if TYPE_CHECKING:
     from polytls.engine import ClientContext, Credential, ServerContext
     from polytls.pki.cache import LeafCache
@@ -20,10 +22,6 @@ if TYPE_CHECKING:
     from polytls.proxy.mirror import Mirror
     from polytls.proxy.resolve import Resolver
     from polytls.settings import Settings
-
-
-MIRROR = "mirror"
-"""The name by which a tunnel asks for its own hello to be repeated; no profile of one's own can have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class Profiles:
 
     def find(self, name: str) -> Profile | None:
         """The profile with this name or alias; None where there is none."""
-        if name == MIRROR:
+        if name.lower() == MIRROR:
             return Profile(MIRROR, None)
         ready = self._ready.get(name)
         if ready is not None:

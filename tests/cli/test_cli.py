@@ -424,3 +424,11 @@ def test_main_returns_its_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("[profiles.chrome-")
     assert main(["profiles", "show", "nope"]) == 2
     assert capsys.readouterr().err.startswith("polytls: error: ")
+
+
+def test_every_option_of_serve_is_documented_with_its_key() -> None:
+    from polytls.cli import serve
+    from polytls.config.schema import KEYS
+
+    documented = {key.path for key in KEYS if key.option}
+    assert set(serve._KEYS.values()) | {"proxy.mitm.enabled"} <= documented

@@ -61,6 +61,13 @@ def test_a_self_signed_certificate_that_is_no_ca(mitm: Serve, authority: Authori
         _assert_page(mitm, host, origin.port, "certificate_self_signed")
 
 
+@pytest.mark.parametrize("name", ["a_b.lab.test", "_x.lab.test"])
+def test_a_name_with_an_underscore_under_a_wildcard(mitm: Serve, authority: Authority, name: str) -> None:
+    """Browsers and curl take it, though host names have no underscores."""
+    with Origin(origin_context(authority.issue("*.lab.test"))) as origin:
+        assert fetch(mitm, f"https://{name}:{origin.port}/").status == 200
+
+
 def test_a_certificate_for_another_host(mitm: Serve, authority: Authority, host: str) -> None:
     with Origin(origin_context(authority.issue("elsewhere.test"))) as origin:
         _assert_page(mitm, host, origin.port, "certificate_wrong_host")

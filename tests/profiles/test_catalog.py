@@ -233,3 +233,9 @@ def test_what_is_shown_reads_back(spec: HelloSpec) -> None:
 def test_control_characters_are_shown_as_toml() -> None:
     spec = configured({"x": {"description": 'a \\ and " stay'}}, "x")
     assert tomllib.loads(as_toml(spec))["profiles"]["x"]["description"] == 'a \\ and " stay'
+
+
+@pytest.mark.parametrize("table", [{"mirror": {}}, {"Mirror": {}}, {"own": {"aliases": ["mirror"]}}])
+def test_mirror_is_nobodys_name(table: dict[str, dict[str, object]]) -> None:
+    with pytest.raises(ProfileError, match="own hello"):
+        Catalog.load(table, "own.toml")

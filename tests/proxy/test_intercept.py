@@ -90,6 +90,14 @@ def test_without_alpn_both_sides_speak_http11(mitm: Proxy, root_pem: Path, tls_h
         assert record.upstream_tls.alpn is None
 
 
+def test_mirror_is_found_in_any_case(mitm: Proxy, root_pem: Path, tls_http: Origin) -> None:
+    field = "X-PolyTLS-Upstream-Profile: Mirror"
+    with tls_tunnel(mitm, HOST, tls_http.port, client_context(root_pem), field) as tls:
+        tls.sendall(REQUEST)
+        assert read_all(tls).endswith(b"hi\n")
+    assert mitm.record().profile == "mirror"
+
+
 def test_the_profile_is_the_headers_choice(mitm: Proxy, root_pem: Path, tls_http: Origin) -> None:
     field = "X-PolyTLS-Upstream-Profile: Firefox"
     with tls_tunnel(mitm, HOST, tls_http.port, client_context(root_pem), field) as tls:
