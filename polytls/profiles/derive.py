@@ -4,9 +4,6 @@ The engine takes from the template what it will accept of a server. The fields o
 for whatever asks a profile what it offers: ALPN is narrowed by them, ALPS configured, sessions kept, lists of
 profiles printed. They are the exact hello's as far as knobs can say it: what BoringSSL does not implement
 is left out, what is listed twice is listed once, GREASE is only a flag.
-
-Certificate decompressors are the exception: all three are registered whatever is offered, since the
-template alone decides what is, and a server that answers with an algorithm has been offered it.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ def fields(hello: ExactHello) -> dict[str, Any]:
         "sigalgs": _known(SIGALGS, hello.numbers(ExtensionType.SIGNATURE_ALGORITHMS)),
         "ocsp_stapling": ExtensionType.STATUS_REQUEST.value in types,
         "signed_cert_timestamps": ExtensionType.SIGNED_CERTIFICATE_TIMESTAMP.value in types,
-        "cert_compression": tuple(entry.id for entry in CERT_COMPRESSION.entries),
+        "cert_compression": _known(CERT_COMPRESSION, hello.numbers(ExtensionType.COMPRESS_CERTIFICATE)),
         "min_tls": low,
         "max_tls": high,
         "ech_grease": ExtensionType.ENCRYPTED_CLIENT_HELLO.value in types,

@@ -329,7 +329,13 @@ def _check_shares(hello: ExactHello) -> None:
 
 
 def _check_alps(hello: ExactHello) -> None:
-    """ALPS is negotiated for the protocol that ALPN chooses (draft-vvv-tls-alps §4)."""
+    """ALPS is negotiated for the protocol that ALPN chooses (draft-vvv-tls-alps §4), under one code point."""
+    both = [
+        hello.entry(alps)
+        for alps in (ExtensionType.APPLICATION_SETTINGS, ExtensionType.APPLICATION_SETTINGS_OLD)
+    ]
+    if both[0] is not None and both[1] is not None:
+        raise InexactError("extensions", "has both code points of ALPS; allowed: one of them")
     for alps in (ExtensionType.APPLICATION_SETTINGS, ExtensionType.APPLICATION_SETTINGS_OLD):
         entry = hello.entry(alps)
         if entry is not None and not set(hello.protocols(alps)) <= set(hello.protocols(ExtensionType.ALPN)):

@@ -44,7 +44,7 @@ from polytls.wire.client_hello import ClientHello, Extension, HelloError, parse_
 from polytls.wire.iana import ExtensionType, is_grease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from polytls.engine import ClientContext
 
@@ -66,6 +66,16 @@ _FRESH = frozenset(
 _NOT_SENT_ON = frozenset({ExtensionType.PADDING, ExtensionType.PRE_SHARED_KEY, ExtensionType.EARLY_DATA})
 
 
+MAX_EXTENSIONS = 64
+"""Real hellos have up to 22; learning looks through them for each of them."""
+MAX_KEY_SHARES = 16
+MAX_SUITES = 512
+"""Real hellos have up to about 100. Together these bound what a hostile hello can cost: about a millisecond
+of the event loop, and a shape of a few kilobytes."""
+MAX_PARTS_TOLD = 8
+"""Of what cannot be sent; the sentence goes into the log and into the client's page."""
+
+
 class Mirror:
     """Offers by the shape of clients' hellos. `make` gives the native context of a spec; `drop`:
     leave out what cannot be sent instead of refusing it."""
@@ -80,6 +90,7 @@ class Mirror:
         what the engine could not send."""
         try:
             hello = parse_client_hello(records)
+            _require_modest(hello)
             if self._drop:
                 hello = _without_unsupported(hello)
             shape = _shape(hello)
@@ -91,7 +102,7 @@ class Mirror:
             self._offers.move_to_end(shape)
             return offer
         except CannotReproduceError as error:
-            detail = f"the client's hello cannot be mirrored: {'; '.join(error.parts)}"
+            detail = f"the client's hello cannot be mirrored: {_listed(error.parts)}"
         except HelloError as error:
             detail = f"the client's hello cannot be read: {error}"
         except EngineError as error:  # what only the engine looks into, such as trust anchors
@@ -153,6 +164,25 @@ def _padding(hello: ClientHello) -> bool | int | None:
     """Where its length cannot tell whether it pads, some libraries are known to."""
     padded = padding_of(hello)
     return library_of(hello).pads_unseen or None if padded is None else padded
+
+
+def _require_modest(hello: ClientHello) -> None:
+    """Raises `CannotReproduceError` for a hello far beyond what clients send, before it costs anything."""
+    for what, count, most in (
+        ("extensions", len(hello.extensions), MAX_EXTENSIONS),
+        ("cipher suites", len(hello.cipher_suites), MAX_SUITES),
+        ("key shares", len(hello.key_shares), MAX_KEY_SHARES),
+        ("groups", len(hello.supported_groups), MAX_SUITES),
+        ("signature algorithms", len(hello.signature_algorithms), MAX_SUITES),
+    ):
+        if count > most:
+            raise CannotReproduceError([f"it has {count} {what}, and {most} are the most that are mirrored"])
+
+
+def _listed(parts: Sequence[str]) -> str:
+    told = "; ".join(parts[:MAX_PARTS_TOLD])
+    more = len(parts) - MAX_PARTS_TOLD
+    return f"{told}; and {more} more" if more > 0 else told
 
 
 def _degreased(values: tuple[int, ...]) -> tuple[int, ...]:

@@ -87,6 +87,19 @@ def test_a_key_that_may_not_sign(mitm: Serve, authority: Authority, host: str) -
 
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
+def test_an_old_version_for_a_profile_that_lists_none(
+    serve: Callable[..., Serve], tmp_path: Path, authority: Authority, host: str, version: str
+) -> None:
+    """A hello of TLS 1.2 has no list of versions: it offers 1.2, and nothing below."""
+    config = tmp_path / "old.toml"
+    config.write_text('[profiles.twelve]\nbase = "firefox-155"\nmax_tls = "TLS1.2"\n', encoding="utf-8")
+    proxy = serve("--config", str(config), "--profile", "twelve")
+    certificate = authority.issue(host, use_rsa=True)
+    with s_server(certificate, "-www", version, "-cipher", "ALL:@SECLEVEL=0") as port:
+        _assert_page(proxy, host, port, "upstream_protocol_version")
+
+
+@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 def test_an_origin_that_is_too_old(mitm: Serve, certificate: Path, host: str, version: str) -> None:
     with s_server(certificate, "-www", version, "-cipher", "ALL:@SECLEVEL=0") as port:
         _assert_page(mitm, host, port, "upstream_protocol_version")
