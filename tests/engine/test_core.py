@@ -59,13 +59,13 @@ def test_closing_ends_the_threads_and_may_be_repeated() -> None:
             await asyncio.sleep(0.002)
 
     async def main() -> None:
-        await until(0)
+        before = _loop_threads()  # other tests may have an engine of their own
         engine = Engine.start(threads=4)
-        await until(4)
+        await until(before + 4)
         await engine.close()
         await engine.close()
         assert engine.closed
-        await until(0)
+        await until(before)
 
     asyncio.run(main())
 
