@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,23 @@ PREPARE = Path(__file__).parents[2] / "native" / "boringssl" / "prepare.py"
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_of(PREPARE, *arguments, **environment)
+
+
+def run_of(prepare: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(PREPARE), *arguments],
+        [sys.executable, str(prepare), *arguments],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def without_patches(root: Path) -> Path:
+    """A copy of prepare.py and what it needs, for checkouts that are too small for our patches to fit."""
+    shutil.copytree(PREPARE.parent, root, ignore=shutil.ignore_patterns("*.patch", "__pycache__"))
+    return root / PREPARE.name
 
 
 def make_checkout(root: Path) -> Path:
@@ -43,8 +54,11 @@ def test_finds_what_the_build_made() -> None:
 
 def test_takes_a_named_checkout(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "checkout")
-    done = run(
-        "--source-only", POLYTLS_BORINGSSL_SOURCE=str(checkout), POLYTLS_CACHE_DIR=str(tmp_path / "cache")
+    done = run_of(
+        without_patches(tmp_path / "boringssl"),
+        "--source-only",
+        POLYTLS_BORINGSSL_SOURCE=str(checkout),
+        POLYTLS_CACHE_DIR=str(tmp_path / "cache"),
     )
     assert done.returncode == 0, done.stderr
     assert (Path(done.stdout.strip()) / "ssl" / "file.h").is_file()
@@ -81,7 +95,8 @@ def test_a_compiler_that_cannot_compile_is_told(tmp_path: Path) -> None:
     )
     compiler.chmod(0o755)
     checkout = make_checkout(tmp_path / "checkout")
-    done = run(
+    done = run_of(
+        without_patches(tmp_path / "boringssl"),
         CC=str(compiler),
         CXX=str(compiler),
         POLYTLS_BORINGSSL_SOURCE=str(checkout),

@@ -63,7 +63,7 @@ def test_a_self_signed_certificate_that_is_no_ca(mitm: Serve, authority: Authori
 
 @pytest.mark.parametrize("name", ["a_b.lab.test", "_x.lab.test"])
 def test_a_name_with_an_underscore_under_a_wildcard(mitm: Serve, authority: Authority, name: str) -> None:
-    """Browsers and curl take it, though host names have no underscores."""
+    """curl takes it when it asks the origin itself, though host names have no underscores."""
     with Origin(origin_context(authority.issue("*.lab.test"))) as origin:
         assert fetch(mitm, f"https://{name}:{origin.port}/").status == 200
 
