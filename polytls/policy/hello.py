@@ -119,6 +119,13 @@ def settle_alpn(client: tuple[bytes, ...] | None, upstream_choice: bytes | None)
     return AlpnChoice(Verdict(False, reason, Kind.ALPN_MISMATCH))
 
 
+def answers(client: tuple[bytes, ...] | None, offer: tuple[bytes, ...]) -> dict[bytes | None, bytes | None]:
+    """`settle_alpn` for everything that may come: by upstream's choice out of `offer`, or none (None), what
+    to agree on with the client. Choices that are not allowed are not in it."""
+    settled = {choice: settle_alpn(client, choice) for choice in (*offer, None)}
+    return {choice: one.protocol for choice, one in settled.items() if one.verdict.allowed}
+
+
 def speaks_http11(client: tuple[bytes, ...] | None) -> bool:
     """Can a client with this list be answered in HTTP/1.1?"""
     return client is None or HTTP11 in client
