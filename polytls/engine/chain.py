@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from polytls.engine import read
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from polytls.engine.facts import Connected, HelloFacts, RelayFacts, SocketAddress, TlsFacts
     from polytls.engine.stream import Stream
 
+_REMEMBERED = 1024  # small values that come again and again
 MAX_OPERATIONS = 3
 """In one chain: no tunnel needs a longer one."""
 STAGGER_SECONDS = 0.25
@@ -37,11 +39,25 @@ STAGGER_SECONDS = 0.25
 
 T = TypeVar("T")
 
+# Looked up once: `lib` finds a constant anew each time.
+_FLAG_LINK = lib.PTL_FLAG_LINK
+_FLAG_QUIET = lib.PTL_FLAG_QUIET
+_FLAG_RAW = lib.PTL_FLAG_RAW
+_ACCEPT_TLS = lib.PTL_OP_ACCEPT_TLS
+_CONNECT = lib.PTL_OP_CONNECT
+_CONNECT_TLS = lib.PTL_OP_CONNECT_TLS
+_PEEK_HELLO = lib.PTL_OP_PEEK_HELLO
+_READ = lib.PTL_OP_READ
+_READ_HEAD = lib.PTL_OP_READ_HEAD
+_RELAY = lib.PTL_OP_RELAY
+_WRITE = lib.PTL_OP_WRITE
+_STREAM_CONNECTED = lib.PTL_STREAM_CONNECTED
+_FOLLOWED = _FLAG_LINK | _FLAG_QUIET
+
 _OPS = ffi.typeof(f"ptl_op[{MAX_OPERATIONS}]")
 _ADDRESSES = ffi.typeof("ptl_address[]")
 _BYTES = ffi.typeof("uint8_t[]")
 _TEXT = ffi.typeof("char[]")
-_FOLLOWED = lib.PTL_FLAG_LINK | lib.PTL_FLAG_QUIET
 
 _NOT_BEGUN = frozenset(
     {"closed", "cancelled", "shutdown", "stale", "busy", "invalid", "reset", "io", "nomem"}
@@ -75,7 +91,7 @@ class Chain(Generic[T]):
         done: Callable[[Connected], None] | None = None,
     ) -> Chain[Connected]:
         """See `Engine.connect`."""
-        op = self._op(lib.PTL_OP_CONNECT, near, timeout)
+        op = self._op(_CONNECT, near, timeout)
         op.addresses = native = ffi.new(_ADDRESSES, len(addresses))
         op.num_addresses = len(addresses)
         op.stagger_ms = milliseconds(stagger)
@@ -96,20 +112,20 @@ class Chain(Generic[T]):
 
     def write(self, stream: Stream, data: bytes, *, timeout: float) -> Chain[None]:
         """See `Stream.write`."""
-        op = self._op(lib.PTL_OP_WRITE, stream, timeout)
+        op = self._op(_WRITE, stream, timeout)
         op.data, op.data_len = self._bytes(data), len(data)
         self._steps.append((read.nothing, stream.side, None))
         return cast("Chain[None]", self)
 
     def read(self, stream: Stream, limit: int, *, timeout: float) -> Chain[bytes]:
         """See `Stream.read`."""
-        self._op(lib.PTL_OP_READ, stream, timeout, limit)
+        self._op(_READ, stream, timeout, limit)
         self._steps.append((read.data, stream.side, None))
         return cast("Chain[bytes]", self)
 
     def read_head(self, stream: Stream, limit: int, *, timeout: float) -> Chain[bytes]:
         """See `Stream.read_head`."""
-        self._op(lib.PTL_OP_READ_HEAD, stream, timeout, limit)
+        self._op(_READ_HEAD, stream, timeout, limit)
         self._steps.append((read.data, stream.side, None))
         return cast("Chain[bytes]", self)
 
@@ -117,8 +133,8 @@ class Chain(Generic[T]):
         self, stream: Stream, *, limit: int = MAX_HELLO_BYTES, timeout: float, raw: bool = False
     ) -> Chain[HelloFacts]:
         """See `Stream.peek_hello`."""
-        op = self._op(lib.PTL_OP_PEEK_HELLO, stream, timeout, limit)
-        op.flags = lib.PTL_FLAG_RAW if raw else 0
+        op = self._op(_PEEK_HELLO, stream, timeout, limit)
+        op.flags = _FLAG_RAW if raw else 0
         self._steps.append((read.hello, stream.side, None))
         return cast("Chain[HelloFacts]", self)
 
@@ -134,8 +150,8 @@ class Chain(Generic[T]):
         done: Callable[[TlsFacts], None] | None = None,
     ) -> Chain[TlsFacts]:
         """See `Stream.connect_tls`."""
-        op = self._op(lib.PTL_OP_CONNECT_TLS, stream, timeout)
-        protocols = wire_list(alpn)
+        op = self._op(_CONNECT_TLS, stream, timeout)
+        protocols = wire_list(tuple(alpn))
         name = ffi.new(_TEXT, host.encode("ascii"))
         self._held += (name, context)
         op.client_context = context.native
@@ -168,14 +184,14 @@ class Chain(Generic[T]):
         credential: Credential,
         *,
         upstream: Stream,
-        alpn: dict[bytes | None, bytes | None],
+        alpn: tuple[tuple[bytes | None, bytes | None], ...],
         timeout: float,
         done: Callable[[TlsFacts], None] | None = None,
     ) -> Chain[TlsFacts]:
-        """`accept_tls`, where `alpn` says what to agree on by what `upstream` will have agreed on by then
-        (None: on no protocol). What is not in there is ALPN_MISMATCH, before the client is answered."""
-        pairs = b"".join([wire_text(key or b"") + wire_text(value or b"") for key, value in alpn.items()])
-        op = self._accept(stream, context, credential, pairs, timeout)
+        """`accept_tls`, where `alpn` has pairs: what `upstream` may have agreed on by then (None: on no
+        protocol), and what to agree on in that case. What is in none is ALPN_MISMATCH, before the client is
+        answered anything."""
+        op = self._accept(stream, context, credential, _wire_pairs(alpn), timeout)
         op.other = upstream.handle
         self._steps.append((read.tls, stream.side, done))
         return cast("Chain[TlsFacts]", self)
@@ -184,9 +200,9 @@ class Chain(Generic[T]):
         self, stream: Stream, upstream: Stream | None, *, idle: float, lifetime: float, half_idle: float
     ) -> Chain[RelayFacts]:
         """See `Stream.relay`. `upstream` None: the stream that this chain will have connected."""
-        op = self._op(lib.PTL_OP_RELAY, stream, lifetime)
-        op.flags = lib.PTL_FLAG_QUIET
-        op.other = lib.PTL_STREAM_CONNECTED if upstream is None else upstream.handle
+        op = self._op(_RELAY, stream, lifetime)
+        op.flags = _FLAG_QUIET
+        op.other = _STREAM_CONNECTED if upstream is None else upstream.handle
         op.idle_ms = milliseconds(idle)
         op.half_idle_ms = milliseconds(half_idle)
 
@@ -212,7 +228,7 @@ class Chain(Generic[T]):
             op = self._ops[index]
             if index < last:
                 op.flags |= _FOLLOWED
-                if op.kind == lib.PTL_OP_WRITE:
+                if op.kind == _WRITE:
                     continue  # the next one tells how it failed
             op.tag = engine.expect(future, reader, done, last=index == last, side=side)
         engine.submit(self._ops, last + 1)
@@ -237,7 +253,7 @@ class Chain(Generic[T]):
     def _accept(
         self, stream: Stream, context: ServerContext, credential: Credential, data: bytes, timeout: float
     ) -> CData:
-        op = self._op(lib.PTL_OP_ACCEPT_TLS, stream, timeout)
+        op = self._op(_ACCEPT_TLS, stream, timeout)
         self._held += (context, credential)
         op.server_context = context.native
         op.credential = credential.native
@@ -250,11 +266,13 @@ class Chain(Generic[T]):
         return native
 
 
-def wire_text(text: bytes) -> bytes:
-    """A text in wire form: a length byte before it. ValueError for one of more than 255 bytes."""
-    return bytes((len(text),)) + text
+@lru_cache(_REMEMBERED)
+def _wire_pairs(pairs: tuple[tuple[bytes | None, bytes | None], ...]) -> bytes:
+    texts = [text or b"" for pair in pairs for text in pair]
+    return b"".join([bytes((len(text),)) + text for text in texts])
 
 
+@lru_cache(_REMEMBERED)
 def milliseconds(seconds: float) -> int:
     """For the engine, where 0 is "none": anything above none is at least one."""
     return max(1, min(round(seconds * 1000), 0xFFFFFFFF)) if seconds > 0 else 0
