@@ -282,8 +282,8 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-# A line is put together by hand: it is the most that Python does for many a tunnel, and this takes half the time
-# of a generic encoder, whose string escapes it uses. tests/telemetry holds it to what `json` reads back.
+# A line is put together by hand: it is the most that Python does for many a tunnel, and this takes half the
+# time of a generic encoder, whose string escapes it uses. tests/telemetry holds it to what `json` reads back.
 
 
 def _json_text(text: str | None) -> str:
