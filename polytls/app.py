@@ -177,7 +177,9 @@ class App:
         passphrase = read_passphrase(
             certificate.ca_key_passphrase_env, certificate.ca_key_passphrase_file, self._environ
         )
-        return load_or_create(certificate.ca_key_path, certificate.ca_cert_path, passphrase)
+        return load_or_create(
+            certificate.ca_key_path, certificate.ca_cert_path, passphrase, kind=certificate.root_key
+        )
 
     def _contexts(self) -> Contexts:
         from polytls.engine import ClientContext, load_trust

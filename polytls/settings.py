@@ -64,6 +64,14 @@ class LeafKey(Enum):
     RSA = "rsa"
 
 
+class RootKey(Enum):
+    """The key of a root CA that is created. RSA: RSA-2048, which every trust store takes. ECDSA: P-256, which
+    signs a leaf several times as fast: for fleets that visit many names once."""
+
+    RSA = "rsa"
+    ECDSA = "ecdsa"
+
+
 class LogFormat(Enum):
     TEXT = "text"
     JSON = "json"
@@ -131,6 +139,7 @@ class CertificateSettings:
     ca_key_passphrase_file: Path | None = None
     cache_ttl: float = 3600.0
     cache_size: int = 10_000
+    root_key: RootKey = RootKey.RSA
     leaf_key: LeafKey = LeafKey.AUTO
     leaf_days: int = 90
 

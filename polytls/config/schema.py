@@ -16,7 +16,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from polytls.config import kinds
-from polytls.settings import AlpnPolicy, LeafKey, LogFormat, MirrorUnsupported, NonTls, Settings, SniPolicy
+from polytls.settings import (
+    AlpnPolicy,
+    LeafKey,
+    LogFormat,
+    MirrorUnsupported,
+    NonTls,
+    RootKey,
+    Settings,
+    SniPolicy,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -215,6 +224,12 @@ KEYS: tuple[Key, ...] = (
         "certificate.cache_size",
         kinds.integer(1, MAX_CACHED_LEAVES, "leaf certificates"),
         "How many leaf certificates are kept.",
+    ),
+    Key(
+        "proxy.certificate.root_key",
+        "certificate.root_key",
+        kinds.choice(RootKey),
+        "The key of a root CA when it is created. rsa: RSA-2048; ecdsa: P-256, by which new names cost less.",
     ),
     Key(
         "proxy.certificate.leaf_key",
