@@ -18,12 +18,15 @@ from polytls.capture.sources import clients_from
 from polytls.cli.fingerprint import read_stdin
 from polytls.cli.live import contexts_for, listen_address, visits
 from polytls.errors import UserError
-from polytls.profiles import exact_toml
+from polytls.profiles import exact_toml, http2_toml
+from polytls.profiles.http2 import H2, FlightError
+from polytls.profiles.http2_learn import learn_http2
 from polytls.profiles.learn import learn_parsed
 from polytls.profiles.parse import parse_profile
 from polytls.profiles.show import as_toml
 from polytls.profiles.spec import canonical_name
 from polytls.wire.client_hello import HelloError
+from polytls.wire.iana import ExtensionType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +79,7 @@ async def _live(args: argparse.Namespace) -> tuple[Client, ...]:
     found: list[CapturedHello] = []
     async with contextlib.aclosing(visits(address, contexts)) as arriving:
         async for visit in arriving:
-            found.append(CapturedHello(visit.hello, visit.raw, visit.client))
+            found.append(CapturedHello(visit.hello, visit.raw, visit.client, http2=visit.http2))
             print(f"polytls: {visit.client}: {len(found)} of {args.count or LIVE_COUNT}", file=sys.stderr)
             if len(found) == (args.count or LIVE_COUNT):
                 break
@@ -91,14 +94,18 @@ def _learned(name: str, client: Client, source: str, date: str) -> _Profile:
         learned = learn_parsed(client.hellos)
     except HelloError as problem:
         raise CaptureError(f"{source}: {client}: {problem}") from None
-    table = {
+    table: dict[str, object] = {
         "description": f"Learned: {client.ja4}",
         "captured_from": source,
         **({"captured_on": date} if date else {}),
         "hello": exact_toml.as_table(learned.hello),
     }
-    spec = parse_profile(name, table, None, source)
     notes = list(learned.notes)
+    if H2 in learned.hello.protocols(ExtensionType.ALPN):
+        http2, told = _http2(client)
+        table |= http2
+        notes += told
+    spec = parse_profile(name, table, None, source)
     if client.hellos[0].sni is None:
         notes.append("it names no server, as clients do that are given an address: capture it with a name")
     if len(client.captured) == 1:
@@ -106,6 +113,17 @@ def _learned(name: str, client: Client, source: str, date: str) -> _Profile:
     about = [f"learned from {client}", *notes]
     comments = "".join(f"# {_CONTINUED.join(note.splitlines())}\n" for note in about)
     return _Profile(name, comments + as_toml(spec))
+
+
+def _http2(client: Client) -> tuple[dict[str, object], Sequence[str]]:
+    """The ``[http2]`` table, where the capture has a first flight, and what is to be said of it."""
+    if not client.http2:
+        return {}, ("how it begins HTTP/2 is not in the capture; one by --listen has it",)
+    try:
+        learned = learn_http2(client.http2)
+    except FlightError as problem:
+        return {}, (f"its HTTP/2 first flight was left out: {problem.key} {problem}",)
+    return {"http2": http2_toml.as_table(learned.http2)}, learned.notes
 
 
 def _write(out: str | None, profiles: Sequence[_Profile]) -> None:

@@ -1,4 +1,4 @@
-"""Takes the HTTP/2 first flights in `http2/`: python -m tests.golden.http2 [NAME …] (from the repository's root).
+"""Takes the HTTP/2 first flights in `http2/`: python -m tests.golden.http2 [NAME …], from the root.
 
 Theory of operation
 -------------------
@@ -20,18 +20,21 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polytls.capture.certificates import Contexts, root_in
-from polytls.capture.report import Visit as Seen
 from polytls.capture.server import CaptureServer
 from polytls.settings import Address
 from tests.golden.drivers import Client, Visit, clients
 from tests.golden.recorder import HOST
 
+if TYPE_CHECKING:
+    from polytls.capture.report import Visit as Seen
+
 FLIGHTS = Path(__file__).parent / "http2"
 TAKEN = 3
 """Of each client: enough to see that nothing in a flight varies."""
+
 
 class _Seen:
     """What arrived so far, for a driver on another thread to wait for."""
