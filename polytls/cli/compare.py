@@ -101,7 +101,7 @@ def _side(what: str, catalog: Catalog) -> tuple[NormalHello, Http2 | None]:
 
     spec = catalog.find(what) if what != "-" else None
     if spec is None and what.endswith(".toml"):
-        spec = profile_in(Path(what))
+        spec = profile_in(Path(what), catalog)
     if spec is not None:
         return _normal_profile(spec), spec.http2
     if what != "-" and not Path(what).exists():

@@ -19,17 +19,21 @@ from polytls.cli.fingerprint import read_stdin
 from polytls.cli.live import contexts_for, listen_address, visits
 from polytls.errors import UserError
 from polytls.profiles import exact_toml, http2_toml
+from polytls.profiles.entries import RESERVED
 from polytls.profiles.http2 import H2, FlightError
 from polytls.profiles.http2_learn import learn_http2
 from polytls.profiles.learn import learn_parsed
 from polytls.profiles.parse import parse_profile
 from polytls.profiles.show import as_toml
 from polytls.profiles.spec import canonical_name
+from polytls.profiles.wording import shown
 from polytls.wire.client_hello import HelloError
 from polytls.wire.iana import ExtensionType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from polytls.profiles import Catalog
 
 LIVE_COUNT = 4
 """Connections to learn from where --count does not say: two tell whether a client permutes, four draw most
@@ -46,7 +50,7 @@ class _Profile:
     toml: str
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, catalog: Catalog) -> int:
     """Learn, and write. Raises `UserError`, `PolytlsError`, OSError."""
     name = canonical_name(args.name)
     if name is None:
@@ -67,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
             f"{source}: holds {len(clients)} clients ({named}); --out DIR/ writes a profile of each"
         )
     today = datetime.now(timezone.utc).date().isoformat() if args.source is None else ""
-    profiles = [_learned(*pair, source, today) for pair in zip(names, clients, strict=True)]
+    taken = [_taken(each, catalog) for each in names]
+    profiles = [_learned(*one, source, today) for one in zip(names, clients, taken, strict=True)]
     _write(args.out, profiles)
     return 0
 
@@ -88,8 +93,22 @@ async def _live(args: argparse.Namespace) -> tuple[Client, ...]:
     return clients_of(found)
 
 
-def _learned(name: str, client: Client, source: str, date: str) -> _Profile:
-    """`date` is when it was captured, or empty. Raises `CaptureError`: it names what cannot be sent."""
+def _taken(name: str, catalog: Catalog) -> tuple[str, ...]:
+    """What is to be said of a name in use. Raises `UserError` for one that no profile can have."""
+    if name in RESERVED:
+        raise UserError(f"command line: --name: {shown(name)} {RESERVED[name]}")
+    spec = catalog.find(name)
+    if spec is None:
+        return ()
+    problem = f"{shown(name)} already names a profile of {spec.source}: in a directory of profiles it needs"
+    return (f"{problem} another name, or override = true over a built-in one",)
+
+
+def _learned(name: str, client: Client, taken: Sequence[str], source: str, date: str) -> _Profile:
+    """`taken` is what is to be said of the name; `date` is when it was captured, or empty.
+
+    Raises `CaptureError`: it names what cannot be sent.
+    """
     try:
         learned = learn_parsed(client.hellos)
     except HelloError as problem:
@@ -110,7 +129,7 @@ def _learned(name: str, client: Client, source: str, date: str) -> _Profile:
         notes.append("it names no server, as clients do that are given an address: capture it with a name")
     if len(client.captured) == 1:
         notes.append("there was one sample: the order of extensions is taken to be fixed")
-    about = [f"learned from {client}", *notes]
+    about = [f"learned from {client}", *notes, *taken]
     comments = "".join(f"# {_CONTINUED.join(note.splitlines())}\n" for note in about)
     return _Profile(name, comments + as_toml(spec))
 

@@ -15,6 +15,7 @@ _EPILOG = """\
 examples:
   polytls profiles list
   polytls profiles list --config config/polytls.toml
+  polytls profiles list --profiles profiles/
   polytls profiles show firefox > mine.toml      # complete: a start for a profile of your own
   polytls profiles learn handshake.pcap --name lab --out lab.toml
   polytls profiles diff chrome lab.toml
@@ -83,17 +84,18 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show = what.add_parser("show", help="one profile, as TOML", allow_abbrev=False)
     show.add_argument("name", metavar="NAME", help="of the profile, in any case")
     show.set_defaults(run=run_show)
-    _add_learn(what)
+    learn = _add_learn(what)
     diff = _add_diff(what)
     verify = _add_verify(what)
-    for each in (listing, show, diff, verify):
+    for each in (listing, show, learn, diff, verify):
         each.add_argument("--config", type=Path, metavar="FILE", help="configuration (TOML) with profiles")
+        each.add_argument("--profiles", type=Path, metavar="DIR", help="profile files, NAME.toml")
 
 
-def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     from polytls.cli.capture import add_ca_dir, add_listen, positive
 
-    parser = what.add_parser(
+    parser: argparse.ArgumentParser = what.add_parser(
         "learn",
         help="write a profile from captured ClientHellos",
         description="Write the profile of a client whose ClientHellos were captured, or that connects now.",
@@ -113,6 +115,7 @@ def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add_ca_dir(parser)
     add("--count", type=positive, metavar="N", help="with --listen: learn from N connections (4)")
     parser.set_defaults(run=run_learn)
+    return parser
 
 
 def _add_diff(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -189,7 +192,7 @@ def run_learn(args: argparse.Namespace) -> int:
     """Write the profiles of captured clients. Raises `UserError`, `PolytlsError`, OSError."""
     from polytls.cli import learn
 
-    return learn.run(args)
+    return learn.run(args, load_catalog(args)[1])
 
 
 def run_diff(args: argparse.Namespace) -> int:
@@ -207,9 +210,10 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def load_catalog(args: argparse.Namespace) -> tuple[Settings, Catalog]:
-    """The profiles of --config and the built-in ones. Raises `UserError`."""
+    """The profiles of --config and --profiles, and the built-in ones. Raises `UserError`."""
     from polytls.config import load_settings
     from polytls.profiles import Catalog
 
-    settings = load_settings(args.config, os.environ, {}).settings
-    return settings, Catalog.load(settings.profile_tables, settings.source)
+    given = {} if args.profiles is None else {"profiles.directory": str(args.profiles)}
+    settings = load_settings(args.config, os.environ, given).settings
+    return settings, Catalog.of_settings(settings)

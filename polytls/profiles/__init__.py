@@ -7,7 +7,8 @@ can really do, and `builtin/` has one file for each client. Pure apart from read
 
 from __future__ import annotations
 
-from polytls.profiles.catalog import MIRROR, Catalog
+from polytls.profiles.catalog import Catalog
+from polytls.profiles.entries import MIRROR
 from polytls.profiles.spec import HelloSpec
 
 __all__ = ["MIRROR", "Catalog", "HelloSpec"]
