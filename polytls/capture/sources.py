@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from polytls.capture.clients import Client, clients_of
 from polytls.capture.pcap import CaptureError
 from polytls.capture.records import MAX_FILE_BYTES, CapturedHello, printable, read_hellos
+from polytls.fingerprint.texts import MAX_TEXT_CHARS, looks_like_text
 from polytls.profiles import Catalog
 from polytls.profiles.directory import read_file
 from polytls.wire.client_hello import HelloError
@@ -39,6 +40,21 @@ def hellos_from(source: str, read_stdin: Callable[[int], bytes]) -> tuple[Captur
     except CaptureError as problem:
         name = "standard input" if source == STDIN else source
         raise CaptureError(f"{name}: {problem}") from None
+
+
+def text_in(source: str, read_stdin: Callable[[int], bytes]) -> str | None:
+    """The fingerprint's text that a source is or holds; None where it is a capture. Raises OSError."""
+    if source == STDIN:
+        data = read_stdin(MAX_FILE_BYTES + 1)
+    elif looks_like_text(source):
+        return source
+    elif "\0" not in source and Path(source).is_file():
+        with Path(source).open("rb") as file:
+            data = file.read(2 * MAX_TEXT_CHARS)
+    else:
+        return None
+    text = data[: 2 * MAX_TEXT_CHARS].decode("ascii", errors="replace").strip()
+    return text if looks_like_text(text) else None
 
 
 def clients_from(source: str, read_stdin: Callable[[int], bytes]) -> tuple[Client, ...]:

@@ -8,13 +8,15 @@ import contextlib
 import sys
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polytls.capture.clients import Client, clients_of
+from polytls.capture.from_text import learn_text
 from polytls.capture.pcap import CaptureError
 from polytls.capture.records import CapturedHello
-from polytls.capture.sources import clients_from
+from polytls.capture.sources import clients_from, text_in
 from polytls.cli.fingerprint import read_stdin
 from polytls.cli.live import contexts_for, listen_address, visits
 from polytls.errors import UserError
@@ -62,8 +64,15 @@ def run(args: argparse.Namespace, catalog: Catalog) -> int:
         raise UserError("learn from either a SOURCE or, with --listen ADDR, from who connects")
     if args.listen is None and (args.count is not None or args.ca_dir is not None):
         raise UserError("--count and --ca-dir are for --listen alone")
+    read = cache(read_stdin)  # it is there once
+    text = None if args.source is None else text_in(args.source, read)
+    if text is not None:
+        _write(args.out, [_learned_from_text(args, name, text, catalog)])
+        return 0
+    if args.base is not None:
+        raise UserError("--base is for JA3 and JA4_r texts alone: a capture tells all of its client")
     source = f"connections to {args.listen}" if args.source is None else _shown(args.source)
-    clients = asyncio.run(_live(args)) if args.source is None else clients_from(args.source, read_stdin)
+    clients = asyncio.run(_live(args)) if args.source is None else clients_from(args.source, read)
     names = [name] if len(clients) == 1 else [f"{name}-{number}" for number in range(1, len(clients) + 1)]
     if len(clients) > 1 and not _is_directory(args.out):
         named = "; ".join(map(str, clients))
@@ -104,6 +113,37 @@ def _taken(name: str, catalog: Catalog) -> tuple[str, ...]:
     return (f"{problem} another name, or override = true over a built-in one",)
 
 
+def _learned_from_text(args: argparse.Namespace, name: str, text: str, catalog: Catalog) -> _Profile:
+    """What the text does not tell comes from a base; all of that is said, on stderr as well.
+
+    Raises `CaptureError` for a text that no hello can have.
+    """
+    base = None if args.base is None else catalog.require(args.base, source="command line", key="--base")
+    learned = learn_text(text, catalog.specs(), base)
+    form, filled = learned.told.form, learned.base
+    notes = [*learned.notes, *_taken(name, catalog)]
+    table: dict[str, object] = {
+        "description": f"Learned from a {form} text, over {filled.name}",
+        "captured_from": f"a {form} text",
+        "hello": exact_toml.as_table(learned.hello),
+    }
+    if not filled.resumption:
+        table["session_resumption"] = False
+    if filled.http2 is not None and H2 in learned.hello.protocols(ExtensionType.ALPN):
+        table["http2"] = http2_toml.as_table(filled.http2)
+        notes.append(f"how it begins HTTP/2 is not told either, and is as {filled.name} does")
+    for note in notes:
+        print(f"polytls: {note}", file=sys.stderr)
+    about = [f"learned from {form} {learned.told.text}", *notes]
+    return _profile(name, table, about, f"a {form} text")
+
+
+def _profile(name: str, table: dict[str, object], about: Sequence[str], source: str) -> _Profile:
+    spec = parse_profile(name, table, None, source)
+    comments = "".join(f"# {_CONTINUED.join(note.splitlines())}\n" for note in about)
+    return _Profile(name, comments + as_toml(spec))
+
+
 def _learned(name: str, client: Client, taken: Sequence[str], source: str, date: str) -> _Profile:
     """`taken` is what is to be said of the name; `date` is when it was captured, or empty.
 
@@ -124,14 +164,12 @@ def _learned(name: str, client: Client, taken: Sequence[str], source: str, date:
         http2, told = _http2(client)
         table |= http2
         notes += told
-    spec = parse_profile(name, table, None, source)
     if client.hellos[0].sni is None:
         notes.append("it names no server, as clients do that are given an address: capture it with a name")
     if len(client.captured) == 1:
         notes.append("there was one sample: the order of extensions is taken to be fixed")
     about = [f"learned from {client}", *notes, *taken]
-    comments = "".join(f"# {_CONTINUED.join(note.splitlines())}\n" for note in about)
-    return _Profile(name, comments + as_toml(spec))
+    return _profile(name, table, about, source)
 
 
 def _http2(client: Client) -> tuple[dict[str, object], Sequence[str]]:

@@ -28,12 +28,16 @@ examples:
   polytls profiles learn hellos.json --name lab-app            # to standard output
   polytls profiles learn traffic.pcapng --name lab --out profiles/      # several clients: a file each
   polytls profiles learn --listen 127.0.0.1:8443 --count 4 --name lab-app
+  polytls profiles learn 771,4865-4866,0-10-13-43-45-51,29-23, --name lab --base openssl
 
 SOURCE holds ClientHellos as for `polytls fingerprint`. Several of one client tell what varies: whether it
 permutes its extensions, which lengths and algorithms of GREASE ECH it draws. What is written is a
 [profiles.NAME] table for a configuration. What a first ClientHello does not show is taken from the TLS
-library that wrote it, and what was left out or supplied is said in comments. JA3 and JA4_r texts are no
-sources yet.
+library that wrote it, and what was left out or supplied is said in comments.
+
+SOURCE may be a JA3 text, JA4_r or JA4_ro as well, or a file with one. Such a text tells a few lists and no
+more: the rest is the nearest profile's, or --base's, and all that was filled in is said on stderr and in
+comments. What is written has the text exactly, or says that it has not. Hashes tell nothing.
 """
 
 _DIFF_EPILOG = """\
@@ -104,7 +108,7 @@ def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("source", metavar="SOURCE", nargs="?", help="a capture; -: standard input")
+    add("source", metavar="SOURCE", nargs="?", help="a capture, or a text; -: standard input")
     add("--name", metavar="NAME", required=True, help="of the profile")
     add(
         "--out",
@@ -114,6 +118,7 @@ def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
     add_listen(parser, None)
     add_ca_dir(parser)
     add("--count", type=positive, metavar="N", help="with --listen: learn from N connections (4)")
+    add("--base", metavar="NAME", help="of a text: the profile that has the rest (the nearest one)")
     parser.set_defaults(run=run_learn)
     return parser
 
