@@ -60,6 +60,8 @@ def run(args: argparse.Namespace, catalog: Catalog) -> int:
             f"command line: --name: {args.name!a} is not a profile name; allowed: 1 to 64 letters, digits,"
             " '.', '_', '-', the first a letter or digit"
         )
+    if name in RESERVED:
+        raise UserError(f"command line: --name: {shown(name)} {RESERVED[name]}")
     if (args.source is None) == (args.listen is None):
         raise UserError("learn from either a SOURCE or, with --listen ADDR, from who connects")
     if args.listen is None and (args.count is not None or args.ca_dir is not None):
@@ -103,9 +105,7 @@ async def _live(args: argparse.Namespace) -> tuple[Client, ...]:
 
 
 def _taken(name: str, catalog: Catalog) -> tuple[str, ...]:
-    """What is to be said of a name in use. Raises `UserError` for one that no profile can have."""
-    if name in RESERVED:
-        raise UserError(f"command line: --name: {shown(name)} {RESERVED[name]}")
+    """What is to be said of a name in use."""
     spec = catalog.find(name)
     if spec is None:
         return ()
