@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polytls.errors import ConfigError, ProfileError
 from polytls.profiles.catalog import Catalog
@@ -228,3 +231,41 @@ def test_every_builtin_may_be_copied_changed_and_put_in_its_own_place(tmp_path: 
         assert own == builtin
         assert own.source.startswith(str(tmp_path))
         assert catalog.aliases_of(own) == BUILTIN.aliases_of(builtin)
+
+
+lines = st.sampled_from(
+    (
+        'base = "lab"',
+        'base = "chrome"',
+        'aliases = ["lab", "chrome"]',
+        "override = true",
+        "override = 1",
+        "grease = false",
+        "[profiles.lab]",
+        "[profiles.chrome]",
+        "[hello]",
+        "[http2]",
+        "settings = []",
+        'pseudo_headers = [":method", ":scheme", ":path"]',
+        "[profiles]",
+        "= x",
+        "\u0000",
+    )
+)
+
+
+@given(st.lists(st.lists(lines, max_size=4).map("\n".join) | st.text(max_size=20), min_size=1, max_size=3))
+def test_any_files_are_profiles_or_a_profile_error(texts: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        for number, text in enumerate(texts):
+            path = Path(name) / ("chrome.toml" if number == 2 else f"p{number}.toml")
+            path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
+        sources: list[str] = []
+        try:
+            catalog = load(Path(name))
+        except ProfileError as error:
+            sources.append(error.source)
+            catalog = BUILTIN
+    assert all(source.startswith(name) for source in sources)
+    for known in catalog.names():
+        assert catalog.find(known) is not None
