@@ -163,7 +163,10 @@ def _meant_as_setting(name: str) -> bool:
 
 def _unknown_variable(name: str) -> str:
     if name.startswith(f"{ENV_PREFIX}{PROFILES_TABLE.upper()}__"):
-        return "profiles cannot be set by variables; write them in the configuration file"
+        return (
+            "profiles cannot be set by variables, but for POLYTLS_PROFILES__DIRECTORY; write them in the"
+            " configuration file, or in files of that directory"
+        )
     guess = _SINGLE_SCORES.get(name) or nearest(name, BY_ENV)
     hint = f" (did you mean {guess}?)" if guess else ""
     return f"unknown variable{hint}; allowed: {ENV_PREFIX} and a key path, __ for each dot"
