@@ -127,7 +127,7 @@ class App:
 
     def _catalog(self) -> Catalog:
         settings = self.settings
-        catalog = Catalog.load(settings.profile_tables, settings.source)
+        catalog = Catalog.of_settings(settings)
         source = self._origins.get(_DEFAULT_PROFILE, settings.source)
         if settings.upstream.default_profile.lower() == MIRROR:
             return catalog
@@ -157,7 +157,7 @@ class App:
         contexts = self._contexts()
         profiles = Profiles(catalog, contexts)
         # Contexts are made when first used; those that a user can have got wrong are made now.
-        for name in (settings.upstream.default_profile, *settings.profile_tables):
+        for name in (settings.upstream.default_profile, *catalog.configured):
             profiles.find(name)
         with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
         return Interception(

@@ -174,6 +174,14 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileSettings:
+    """[profiles] `directory` of profiles of one's own, beside the built-in ones. (Its tables are
+    `Settings.profile_tables`.)"""
+
+    directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """[log]"""
 
@@ -193,6 +201,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    profiles: ProfileSettings = field(default_factory=ProfileSettings)
     profile_tables: dict[str, dict[str, object]] = field(default_factory=dict)
     source: str = "defaults"
 

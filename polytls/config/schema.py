@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 ENV_PREFIX = "POLYTLS_"
 
 PROFILES_TABLE = "profiles"
-"""The tables that `polytls.profiles` reads. They are carried through as parsed TOML, from the file only."""
+"""Its tables are for `polytls.profiles` to read. They are carried through as parsed TOML, from the file only;
+what else it holds are settings like others."""
 
 _HOUR = 3_600
 _DAY = 24 * _HOUR
@@ -273,6 +274,14 @@ KEYS: tuple[Key, ...] = (
         "--threads",
     ),
     Key("log.format", "log.format", kinds.choice(LogFormat), "The form of the log.", "--log-format"),
+    Key(
+        f"{PROFILES_TABLE}.directory",
+        "profiles.directory",
+        kinds.path(),
+        "A directory of profile files, NAME.toml, that are loaded beside the built-in ones.",
+        "--profiles",
+        example='"profiles"',
+    ),
 )
 
 BY_PATH: Mapping[str, Key] = MappingProxyType({key.path: key for key in KEYS})
