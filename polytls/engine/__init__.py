@@ -7,6 +7,7 @@ can go wrong in `failures`. The manual of the native side is native/include/poly
 
 from __future__ import annotations
 
+from polytls.engine.chain import Chain
 from polytls.engine.contexts import ClientContext, Credential, ServerContext, Trust
 from polytls.engine.core import Engine, EngineStats, Listener
 from polytls.engine.facts import (
@@ -23,6 +24,7 @@ from polytls.engine.stream import MAX_HELLO_BYTES, Stream
 __all__ = [
     "MAX_HELLO_BYTES",
     "Accepted",
+    "Chain",
     "ClientContext",
     "Connected",
     "Credential",

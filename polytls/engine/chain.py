@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -59,19 +60,22 @@ _ADDRESSES = ffi.typeof("ptl_address[]")
 _BYTES = ffi.typeof("uint8_t[]")
 _TEXT = ffi.typeof("char[]")
 
-_NOT_BEGUN = frozenset(
-    {"closed", "cancelled", "shutdown", "stale", "busy", "invalid", "reset", "io", "nomem"}
-)
-"""Failures of a relay that may be those of the step before it: its streams may still be open."""
-
 _Step = tuple[Callable[[Any], Any], Side, "Callable[[Any], None] | None"]
+
+
+class Role(Enum):
+    """What an operation is to whoever waits for its chain."""
+
+    BEFORE = "before"  # the one that is waited for
+    AWAITED = "awaited"
+    AFTER = "after"  # it: a relay whose end is told to `ended`
 
 
 class Chain(Generic[T]):
     """Made by `Engine.chain`. Each method adds an operation; `run` submits them, and gives the facts of the
     one added last. To be run once, at once: what operations point to is read when they are submitted."""
 
-    __slots__ = ("_engine", "_far", "_held", "_last", "_ops", "_steps")
+    __slots__ = ("_detached", "_engine", "_far", "_held", "_last", "_ops", "_steps")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -80,6 +84,7 @@ class Chain(Generic[T]):
         self._held: list[object] = []  # what the operations point to
         self._far: Stream | None = None  # what `connect` has connected
         self._last: Stream | None = None  # whose operation was added last
+        self._detached = False  # nobody waits for the relay at its end
 
     def connect(
         self,
@@ -197,47 +202,64 @@ class Chain(Generic[T]):
         return cast("Chain[TlsFacts]", self)
 
     def relay(
-        self, stream: Stream, upstream: Stream | None, *, idle: float, lifetime: float, half_idle: float
+        self,
+        stream: Stream,
+        upstream: Stream | None,
+        *,
+        idle: float,
+        lifetime: float,
+        half_idle: float,
+        ended: Callable[[RelayFacts], None] | None = None,
     ) -> Chain[RelayFacts]:
-        """See `Stream.relay`. `upstream` None: the stream that this chain will have connected."""
+        """See `Stream.relay`. `upstream` None: the stream that this chain will have connected.
+
+        With `ended`, nothing waits while the tunnel relays, perhaps for hours: `run` is over when the
+        operation before has succeeded, and `ended` is called, once, when the relay is. It is for `ended` to
+        call `Stream.relayed`."""
         op = self._op(_RELAY, stream, lifetime)
         op.flags = _FLAG_QUIET
         op.other = _STREAM_CONNECTED if upstream is None else upstream.handle
         op.idle_ms = milliseconds(idle)
         op.half_idle_ms = milliseconds(half_idle)
+        self._detached = ended is not None
 
         def relayed(facts: RelayFacts) -> None:
-            if facts.failure not in _NOT_BEGUN:  # the engine has closed both
-                stream.closed = True
-                far = upstream or self._far
-                if far is not None:
-                    far.closed = True
+            stream.relayed(upstream or self._far, facts)
 
-        self._steps.append((read.relayed, stream.side, relayed))
+        self._steps.append((read.relayed, stream.side, ended or relayed))
         return cast("Chain[RelayFacts]", self)
 
     async def run(self) -> T:
-        """Submits all, and waits for the last. Raises what the first that failed raises: ProxyError, or
-        EngineError when the engine takes nothing more."""
-        engine = self._engine
+        """Submits all, and waits for the last, except for a relay with `ended`. Raises what the first that
+        failed raises: ProxyError, or EngineError when the engine takes nothing more."""
+        engine, ops = self._engine, self._ops
         future: asyncio.Future[T] = engine.loop.create_future()
-        last = len(self._steps) - 1
+        final = len(self._steps) - 1
+        awaited = final - self._detached
+        while awaited >= 0 and awaited < final and ops[awaited].kind == _WRITE:
+            awaited -= 1  # how a write fails, the next operation tells
         for index, (reader, side, done) in enumerate(self._steps):
-            op = self._ops[index]
-            if index < last:
+            op = ops[index]
+            if index < final:
                 op.flags |= _FOLLOWED
                 if op.kind == _WRITE:
-                    continue  # the next one tells how it failed
-            op.tag = engine.expect(future, reader, done, last=index == last, side=side)
-        engine.submit(self._ops, last + 1)
-        self._held.clear()
-        final = self._ops[last]
+                    continue
+            role = Role.AWAITED if index == awaited else Role.BEFORE if index < awaited else Role.AFTER
+            op.tag = engine.expect(future, reader, done, role, side)
+        engine.submit(ops, final + 1)
+        handle, tag = ops[final].stream, ops[final].tag
         if self._last is not None:
-            self._last.tag = final.tag
+            self._last.tag = tag
+        # What was pointed to has been copied, and a tunnel may wait long.
+        self._held.clear()
+        self._steps.clear()
+        self._ops = ffi.NULL
+        if awaited < 0:
+            future.set_result(cast("T", None))
         try:
             return await future
         except asyncio.CancelledError:
-            engine.cancel(final.stream, final.tag)
+            engine.cancel(handle, tag)
             raise
 
     def _op(self, kind: int, stream: Stream, timeout: float, limit: int = 0) -> CData:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from polytls.engine import read
 from polytls.engine._native import ffi, lib
-from polytls.engine.chain import STAGGER_SECONDS, Chain, milliseconds
+from polytls.engine.chain import STAGGER_SECONDS, Chain, Role, milliseconds
 from polytls.engine.facts import Accepted, Connected, SocketAddress
 from polytls.engine.failures import Failure, error_of, status_name
 from polytls.errors import EngineError, Side
@@ -34,8 +34,8 @@ ABI_VERSION = 2
 _BATCH = 256  # completions taken at once
 _ERROR_BYTES = 256
 
-# Who waits, how the completion reads, who else is told, whether it is the last of its chain, whose stream.
-_Expected = tuple["asyncio.Future[Any]", Callable[..., Any], "Callable[[Any], None] | None", bool, Side]
+# Who waits, how the completion reads, who is told of the facts, what it is to who waits, whose stream it is.
+_Expected = tuple["asyncio.Future[Any]", Callable[..., Any], "Callable[[Any], None] | None", Role, Side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Engine:
         lib.ptl_engine_stop(self._native)
         self._drain()
         self.loop.remove_reader(self._eventfd)
-        for future, *_ in self._expected.values():
+        for future, *_ in self._expected.values():  # none: a stopped engine has told the end of everything
             if not future.done():
                 future.set_exception(EngineError("the engine is closed"))
         self._expected.clear()
@@ -199,14 +199,13 @@ class Engine:
         future: asyncio.Future[Any],
         reader: Callable[[CData], Any],
         done: Callable[[Any], None] | None,
-        *,
-        last: bool,
+        role: Role,
         side: Side,
     ) -> int:
         """A tag. When its completion comes, `reader` makes facts of it; they go to `done`, and are the result
-        of `future` if they are the `last` of their chain. A failure is the failure of `future`."""
+        of `future` if they are AWAITED. A failure is the failure of `future`."""
         self._last_tag = tag = self._last_tag + 1
-        self._expected[tag] = (future, reader, done, last, side)
+        self._expected[tag] = (future, reader, done, role, side)
         return tag
 
     def submit(self, ops: CData, count: int) -> None:
@@ -243,23 +242,25 @@ class Engine:
         if expected is None:
             self._accepted(completion)
             return
-        future, reader, done, last, side = expected
+        future, reader, done, role, side = expected
         try:
             if completion.status and completion.kind != lib.PTL_OP_RELAY:  # how a relay ended is in its facts
                 if not future.done():
                     future.set_exception(error_of(_failure(completion), side))
                 return
             facts = reader(completion)
-            if future.done():  # nobody waits any more
+            if future.done() and (role is not Role.AFTER or not _succeeded(future)):  # nobody waits any more
                 if isinstance(facts, Connected):
                     facts.stream.close(reset=True)
                 return
             if done is not None:
                 done(facts)
-            if last:
+            if role is Role.AWAITED:
                 future.set_result(facts)
         except Exception as error:  # noqa: BLE001 - who waits is told, whatever it is
-            if not future.done():
+            if future.done():
+                self._undeliverable(error)
+            else:
                 future.set_exception(error)
 
     def _accepted(self, completion: CData) -> None:
@@ -269,8 +270,15 @@ class Engine:
         try:
             on_accept(read.accepted(completion, self))
         except Exception as error:  # noqa: BLE001 - whatever it is, the next completion is somebody else's
-            context = {"message": "a completion could not be delivered", "exception": error}
-            self.loop.call_exception_handler(context)
+            self._undeliverable(error)
+
+    def _undeliverable(self, error: Exception) -> None:
+        context = {"message": "a completion could not be delivered", "exception": error}
+        self.loop.call_exception_handler(context)
+
+
+def _succeeded(future: asyncio.Future[Any]) -> bool:
+    return not future.cancelled() and future.exception() is None
 
 
 def _failure(completion: CData) -> Failure:

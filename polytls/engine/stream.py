@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 MAX_HELLO_BYTES = 65_536
 """Real hellos have 0.2 to 4 KB, post-quantum shares and tickets included; beyond this nobody means well."""
 
+_NOT_BEGUN = frozenset(
+    {"closed", "cancelled", "shutdown", "stale", "busy", "invalid", "reset", "io", "nomem"}
+)
+"""Failures of a relay that may be those of the step before it: its streams may still be open."""
+
 
 class Stream:
     """One connection. Made by the engine: `Accepted.stream`, `Connected.stream`.
@@ -79,6 +84,13 @@ class Stream:
         be told a few milliseconds late."""
         chain = self._engine.chain()
         return await chain.relay(self, upstream, idle=idle, lifetime=lifetime, half_idle=half_idle).run()
+
+    def relayed(self, upstream: Stream | None, facts: RelayFacts) -> None:
+        """A relay of this stream has ended so: the engine has closed both, unless it had not begun."""
+        if facts.failure not in _NOT_BEGUN:
+            self.closed = True
+            if upstream is not None:
+                upstream.closed = True
 
     def end(self) -> bool:
         """Asks what is under way on this stream, or waits for its turn there, to end now: it fails with

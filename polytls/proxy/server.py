@@ -4,13 +4,14 @@ Guarantees:
 
 * Every tunnel ends in exactly one record, handed to the sink when everything about it is over, also if its
   session fails in a way nobody foresaw, and also if it is cancelled before it ran at all. That is why the end
-  of a tunnel is a callback on its task and no part of its session.
+  of a tunnel is a callback, on its task or on its relay, and no part of its session.
 * Nothing that happens in a tunnel ends the server. What nobody foresaw is the outcome "internal", with its
   traceback to `report`.
 * `drain` ends: it stops accepting, answers 503 to heads that were still on their way, leaves tunnels the
   time they are given, then ends them. `end` cuts that short.
 
-One task per tunnel. The tracker holds it (the event loop itself keeps only a weak reference).
+One task per tunnel, up to its relay: what relays needs nobody to wait for it. The tracker holds the task (the
+event loop itself keeps only a weak reference).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polytls.errors import Kind, ProxyError, Side, Stage
@@ -50,7 +52,7 @@ class Server:
         self, engine: Engine, snapshot: Snapshot, *, sink: RecordSink, report: Callable[[str], None]
     ) -> None:
         self.snapshot = snapshot
-        self.tracker = Tracker()
+        self.tracker = Tracker(self._over)
         self._engine = engine
         self._sink = sink
         self._report = report
@@ -76,23 +78,18 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        await self._until_none(seconds)
+        await self.tracker.until_none(seconds)
         while self.tracker.live:
             self.end()
-            await self._until_none(END_SECONDS)
+            await self.tracker.until_none(END_SECONDS)
 
     def end(self) -> None:
         """Tell every tunnel to end now. A `drain` under way is done when they have."""
-        for task, tunnel in list(self.tracker.live.items()):
+        for tunnel, task in list(self.tracker.live.items()):
             # The engine first: what it has done by now comes before that it was told to end.
-            if tunnel.told_to_end or not tunnel.end():
+            if (tunnel.told_to_end or not tunnel.end()) and task is not None:
                 task.cancel()
             tunnel.told_to_end = True
-
-    async def _until_none(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while self.tracker.live and (left := deadline - time.monotonic()) > 0:
-            await asyncio.wait(set(self.tracker.live), timeout=left)
 
     def _on_accept(self, accepted: Accepted) -> None:
         if accepted.failure in _STOPPED or (accepted.failure in _WENT_AWAY and not accepted.head):
@@ -103,7 +100,7 @@ class Server:
         tunnel = self.tracker.begin(accepted, admitted=turned_away is None)
         task = self._engine.loop.create_task(self._lead(tunnel, accepted, turned_away))
         self.tracker.lead(tunnel, task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._led, tunnel))
 
     def _turned_away(self) -> ProxyError | None:
         if self._draining:
@@ -133,20 +130,23 @@ class Server:
         tunnel.fail(failure)
         await session.tell(tunnel, failure, snapshot)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A tunnel's task is done, however: close what is open, complete its record, hand it over."""
-        tunnel = self.tracker.end(task)
+    def _led(self, tunnel: Tunnel, task: asyncio.Task[None]) -> None:
+        """A tunnel's task is done, however."""
         if task.cancelled():
             tunnel.fail(tunnel.cut_short())
         elif (error := task.exception()) is not None:
             tunnel.fail(self._unforeseen(tunnel, error))
+        self.tracker.led(tunnel)
+
+    def _over(self, tunnel: Tunnel) -> None:
+        """Everything about a tunnel is over: close what is open, complete its record, hand it over."""
         try:
             tunnel.close()
         except Exception as error:  # noqa: BLE001 - there is a record even so
             tunnel.fail(self._unforeseen(tunnel, error))
         record = tunnel.record
         record.timings.total = (time.monotonic_ns() - tunnel.started_ns) / 1e9
-        self.tracker.outcomes[record.outcome] += 1
+        self.tracker.end(tunnel)
         try:
             self._sink(record)
         except Exception as error:  # noqa: BLE001 - a log that fails must not end the server

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.policy.hello import (
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
     from polytls.engine import (
         Accepted,
+        Chain,
         ClientContext,
         Connected,
         Credential,
         Engine,
         HelloFacts,
-        RelayFacts,
         SocketAddress,
         Stream,
         TlsFacts,
@@ -73,7 +73,7 @@ _NO_HELLO = frozenset({Kind.NOT_TLS, Kind.HELLO_TIMEOUT})
 
 
 async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: Engine) -> None:
-    """Lead a tunnel from its request head (steps 1 and 2 are the engine's) to the end of its relay.
+    """Lead a tunnel from its request head (steps 1 and 2 are the engine's) to the beginning of its relay.
 
     Raises `ProxyError` for whatever ends it before the relay has begun; how a relay ends is in the record.
     """
@@ -92,17 +92,16 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
         addresses = await snapshot.resolver.resolve(record.host, record.port)
     record.timings.resolve = time.monotonic() - started
     # 7 to 10. Connect, answer 200, agree with both sides, relay.
+    # 11. What became of it, `Tunnel.relayed` is told.
     if snapshot.interception is None or profile is None:
-        facts = await _pass_through(tunnel, addresses, snapshot, engine)
+        await _pass_through(tunnel, addresses, snapshot, engine)
     else:
-        facts = await _intercept(tunnel, addresses, snapshot, snapshot.interception, profile, engine)
-    # 11. What became of it?
-    recording.relayed(tunnel, facts)
+        await _intercept(tunnel, addresses, snapshot, snapshot.interception, profile, engine)
 
 
 async def _pass_through(
     tunnel: Tunnel, addresses: Sequence[SocketAddress], snapshot: Snapshot, engine: Engine
-) -> RelayFacts:
+) -> None:
     """Steps 7, 8 and 10 at once: there is nothing to decide in between."""
     client, timeouts = tunnel.client, snapshot.settings.timeouts
 
@@ -112,9 +111,7 @@ async def _pass_through(
     chain = engine.chain()
     chain.connect(client, addresses, timeout=timeouts.connect, done=connected)
     chain.write(client, ESTABLISHED, timeout=TELL_SECONDS)
-    return await chain.relay(
-        client, None, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=timeouts.half_closed
-    ).run()
+    await _relay(tunnel, chain, None, snapshot)
 
 
 async def _intercept(
@@ -124,7 +121,7 @@ async def _intercept(
     mitm: Interception,
     profile: Profile,
     engine: Engine,
-) -> RelayFacts:
+) -> None:
     """Steps 7 to 10: TLS with both sides, upstream first, then the relay."""
     record, settings = tunnel.record, snapshot.settings.mitm
     # 7, 8, 9a. Connect, answer, and look at the client's hello without consuming it.
@@ -132,7 +129,11 @@ async def _intercept(
         hello = await _meet(tunnel, addresses, snapshot, engine, raw=profile.offer is None)
     except ProxyError as error:
         if settings.non_tls is NonTls.RELAY and error.kind in _NO_HELLO and tunnel.upstream is not None:
-            return await _relay_untouched(tunnel, tunnel.upstream, snapshot)
+            # A client that does not speak TLS, at least not first.
+            tunnel.record.mode = Mode.PASSTHROUGH.value
+            tunnel.stage = Stage.RELAY
+            await _relay(tunnel, engine.chain(), tunnel.upstream, snapshot)
+            return
         raise
     tunnel.hello = hello
     recording.hello(record, hello)
@@ -148,7 +149,7 @@ async def _intercept(
     plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
     _require(plan.verdict, Stage.ALPN)
     # d to g, 10.
-    return await _agree_and_relay(tunnel, hello, offer.context, plan, snapshot, mitm, engine)
+    await _agree_and_relay(tunnel, hello, offer.context, plan, snapshot, mitm, engine)
 
 
 async def _meet(
@@ -174,7 +175,7 @@ async def _agree_and_relay(
     snapshot: Snapshot,
     mitm: Interception,
     engine: Engine,
-) -> RelayFacts:
+) -> None:
     """Upstream's handshake, which is verified and chooses the protocol; the client's, which may agree on that
     protocol alone; the relay. In one go, unless the leaf is still being minted."""
     client, upstream, record = tunnel.client, tunnel.dialled, tunnel.record
@@ -215,19 +216,27 @@ async def _agree_and_relay(
         timeout=timeouts.handshake,
         done=client_agreed,
     )
-    return await chain.relay(
-        client, upstream, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=timeouts.half_closed
-    ).run()
+    await _relay(tunnel, chain, upstream, snapshot)
 
 
-async def _relay_untouched(tunnel: Tunnel, upstream: Stream, snapshot: Snapshot) -> RelayFacts:
-    """MITM mode with non_tls = "relay", and a client that does not speak TLS, at least not first."""
-    tunnel.record.mode = Mode.PASSTHROUGH.value
-    tunnel.stage = Stage.RELAY
+async def _relay(tunnel: Tunnel, chain: Chain[Any], upstream: Stream | None, snapshot: Snapshot) -> None:
+    """Step 10, at the end of a chain that has what must succeed before."""
     timeouts = snapshot.settings.timeouts
-    return await tunnel.client.relay(
-        upstream, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=timeouts.half_closed
+    chain.relay(
+        tunnel.client,
+        upstream,
+        idle=timeouts.idle,
+        lifetime=timeouts.lifetime,
+        half_idle=timeouts.half_closed,
+        ended=tunnel.relayed,
     )
+    tunnel.relaying = True
+    try:
+        await chain.run()
+    except BaseException:
+        tunnel.relaying = False  # `relayed` will not be called
+        raise
+    tunnel.hello = tunnel.leaf = None  # of no use any more, and a tunnel may live long
 
 
 async def tell(tunnel: Tunnel, error: ProxyError, snapshot: Snapshot) -> None:

@@ -22,7 +22,9 @@ from polytls.events import TunnelRecord
 from polytls.proxy import recording
 
 if TYPE_CHECKING:
-    from polytls.engine import Accepted, Connected, Credential, HelloFacts, Stream
+    from collections.abc import Callable
+
+    from polytls.engine import Accepted, Connected, Credential, HelloFacts, RelayFacts, Stream
 
 
 class Tunnel:
@@ -35,13 +37,18 @@ class Tunnel:
         "hello",
         "leaf",
         "record",
+        "relaying",
         "stage",
         "started_ns",
         "told_to_end",
+        "tracker",
         "upstream",
     )
 
-    def __init__(self, client: Stream, record: TunnelRecord, started_ns: int, admitted: bool) -> None:
+    def __init__(
+        self, tracker: Tracker, client: Stream, record: TunnelRecord, started_ns: int, admitted: bool
+    ) -> None:
+        self.tracker = tracker
         self.client = client
         self.record = record
         self.started_ns = started_ns  # CLOCK_MONOTONIC
@@ -52,6 +59,7 @@ class Tunnel:
         self.leaf: Credential | Future[Credential] | None = None
         self.told_to_end = False
         self.failed = False
+        self.relaying = False  # from when the relay is submitted until its end was told
 
     @property
     def dialled(self) -> Stream:
@@ -66,6 +74,13 @@ class Tunnel:
         self.stage = stage
         self.record.reply = 200
         recording.connected(self.record, facts)
+
+    def relayed(self, facts: RelayFacts) -> None:
+        """The relay is over."""
+        self.relaying = False
+        self.client.relayed(self.upstream, facts)
+        recording.relayed(self, facts)
+        self.tracker.relay_over(self)
 
     def fail(self, error: ProxyError) -> None:
         """Write into the record that this is what the tunnel ended in. Only the first failure counts."""
@@ -99,16 +114,20 @@ class Tunnel:
 class Tracker:
     """Who is alive, and what became of the others. `outcomes` counts records by outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, over: Callable[[Tunnel], None]) -> None:
+        """`over` is called when everything about a tunnel is over; it still counts then."""
         self.outcomes: Counter[str] = Counter()
         self.unspoken = 0
         self.admitted = 0
+        self._over = over
         self._last_id = 0
-        self._live: dict[asyncio.Task[None], Tunnel] = {}
+        self._live: dict[Tunnel, asyncio.Task[None] | None] = {}
+        self._none_live: asyncio.Future[None] | None = None
 
     @property
-    def live(self) -> dict[asyncio.Task[None], Tunnel]:
-        """Every tunnel that has not ended, admitted or not, by the task that leads it. Not a copy."""
+    def live(self) -> dict[Tunnel, asyncio.Task[None] | None]:
+        """Every tunnel that has not ended, admitted or not, with the task that leads it; None: it relays, and
+        nothing needs to be led. Not a copy."""
         return self._live
 
     def begin(self, accepted: Accepted, *, admitted: bool) -> Tunnel:
@@ -122,14 +141,38 @@ class Tracker:
             started_at=time.time() - (time.monotonic_ns() - started_ns) / 1e9,
         )
         record.timings.head = (accepted.ended_ns - started_ns) / 1e9
-        return Tunnel(accepted.stream, record, started_ns, admitted)
+        return Tunnel(self, accepted.stream, record, started_ns, admitted)
 
     def lead(self, tunnel: Tunnel, task: asyncio.Task[None]) -> None:
         """`task` leads the tunnel; this is also the reference that keeps the task alive."""
-        self._live[task] = tunnel
+        self._live[tunnel] = task
 
-    def end(self, task: asyncio.Task[None]) -> Tunnel:
-        """The tunnel of a task that is done; it is counted, and no longer alive. Its record is complete."""
-        tunnel = self._live.pop(task)
+    def led(self, tunnel: Tunnel) -> None:
+        """The task of a tunnel is done. Unless the tunnel relays now, it is over."""
+        self._live[tunnel] = None
+        if not tunnel.relaying:
+            self._over(tunnel)
+
+    def relay_over(self, tunnel: Tunnel) -> None:
+        """The relay of a tunnel has ended. Unless its task has still to be told that it began, it is over."""
+        if tunnel in self._live and self._live[tunnel] is None:
+            self._over(tunnel)
+
+    def end(self, tunnel: Tunnel) -> None:
+        """A tunnel is over; it is no longer alive. Its record is complete."""
+        del self._live[tunnel]
         self.admitted -= tunnel.admitted
-        return tunnel
+        self.outcomes[tunnel.record.outcome] += 1
+        if self._none_live is not None and not self._live:
+            self._none_live.set_result(None)
+            self._none_live = None
+
+    async def until_none(self, seconds: float) -> None:
+        """Return when no tunnel is alive, or so many seconds are over. For one waiter at a time."""
+        if not self._live:
+            return
+        self._none_live = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait((self._none_live,), timeout=seconds)
+        finally:
+            self._none_live = None

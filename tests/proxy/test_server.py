@@ -239,7 +239,7 @@ def test_a_tunnel_keeps_its_first_failure() -> None:
     from polytls.proxy.tracker import Tunnel
 
     record = TunnelRecord(1, "127.0.0.1:1", 0.0)
-    tunnel_ = Tunnel(None, record, 0, True)  # type: ignore[arg-type]
+    tunnel_ = Tunnel(None, None, record, 0, True)  # type: ignore[arg-type]
     tunnel_.fail(ProxyError(Side.CLIENT, Stage.HEAD, Kind.NOT_CONNECT, "first"))
     tunnel_.fail(ProxyError(Side.PROXY, Stage.RELAY, Kind.INTERNAL, "second"))
     assert (record.outcome, record.detail) == ("not_connect", "first")
