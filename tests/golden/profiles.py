@@ -118,7 +118,7 @@ DESCRIPTIONS = {
     "wget-1.21": "GNU Wget 1.21 with GnuTLS",
 }
 
-_RETRY = "Not reproduced: to a mere cookie this client answers with a key share of another group."
+_RETRY = "Not reproduced: this client gives up when a HelloRetryRequest asks for nothing but a cookie."
 
 REMARKS = {
     "safari-26.0": ("Real Safari 26.2 sends no session_ticket; whether 26.0 did is not known.",),
