@@ -62,9 +62,7 @@ GNUTLS = Library(
     late_change_cipher_spec=True,
     keep_session_id=True,
 )
-JAVA = Library(
-    "Java", (_VERSIONS,), Padding.NONE, new_shares_on_cookie=True, late_change_cipher_spec=True
-)
+JAVA = Library("Java", (_VERSIONS,), Padding.NONE, new_shares_on_cookie=True, late_change_cipher_spec=True)
 GO = Library("Go", (_VERSIONS,), Padding.NONE)
 OTHER = Library("an unknown library", (_SHARES,), Padding.BORINGSSL)
 

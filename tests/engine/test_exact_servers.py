@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polytls.engine import ClientContext, Trust
+from polytls.engine import ClientContext, Trust, decompress
 from polytls.errors import ProxyError
 from polytls.wire.iana import ExtensionType
 from tests.engine.dialer import Fetched, dialing
@@ -123,11 +123,21 @@ def test_resuming_after_being_asked_for_another_group(bench: Bench, library: str
 
 
 @pytest.mark.parametrize("method", ["zlib", "brotli", "zstd"])
-def test_certificates_that_gnutls_compresses(bench: Bench, method: str) -> None:
+def test_certificates_that_tlslite_compresses(
+    bench: Bench, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     number = {"zlib": 1, "brotli": 2, "zstd": 3}[method]
     body = ExtensionType.COMPRESS_CERTIFICATE
     names = tuple(name for name in NAMES if number in (hello_of(name).extension(body) or b"")[2::2])
     assert names
-    option = f"--compress-cert={method}"
-    with servers.gnutls(bench.certificates["rsa"], bench.directory, option) as port:
+    done: list[int] = []
+    real = decompress.decompress
+
+    def noting(algorithm: int, data: bytes, size: int) -> bytes | None:
+        done.append(algorithm)
+        return real(algorithm, data, size)
+
+    monkeypatch.setattr(decompress, "decompress", noting)
+    with servers.tlslite(bench.certificates["ecdsa"], method) as port:
         assert_answered(bench.fetch(port, names=names), "1.3")
+    assert done == [number] * len(names)

@@ -1,6 +1,6 @@
 """TLS servers that nobody here wrote, each a process on a port of its own: GnuTLS, NSS, Go, the JDK, Node.
 
-`limited` has them (and OpenSSL's) with one version of TLS, and with one group that few clients have a share of.
+`limited` has them, and OpenSSL's, with one version of TLS, and with one group that nobody has a share of.
 
 What is absent skips its test: only OpenSSL's (tests.peers.tools) are required where POLYTLS_REQUIRE_TOOLS=1.
 Each server ends with its input, so that none outlives the tests.
@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -98,6 +99,15 @@ def node(certificate: Path, directory: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def tlslite(certificate: Path, method: str) -> Iterator[int]:
+    """tlslite-ng from 0.9 on, TLS 1.3 alone, which compresses its certificate by `method`."""
+    pytest.importorskip("tlslite", minversion="0.9.0b1")
+    program = str(PROGRAMS / "serve_tlslite.py")
+    with _telling([sys.executable, program, method, str(certificate)]) as port:
+        yield port
+
+
+@contextlib.contextmanager
 def openssl(certificate: Path, directory: Path, *options: str) -> Iterator[int]:
     with s_server(certificate, "-www", *options) as port:
         yield port
@@ -129,7 +139,7 @@ _P384_OPTIONS = {
 def limited(
     library: str, certificate: Path, directory: Path, version: str, *, p384: bool = False
 ) -> Iterator[int]:
-    """The server of a library of `LIBRARIES` with one `version` ("1.2", "1.3"), `p384`: and with that group."""
+    """The server of one of `LIBRARIES` with one `version` ("1.2", "1.3"); `p384`: with that group alone."""
     if library == "gnutls":
         priority = f"NORMAL:-VERS-ALL:+VERS-TLS{version}" + (":-GROUP-ALL:+GROUP-SECP384R1" if p384 else "")
         options = [f"--priority={priority}"]

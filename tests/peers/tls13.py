@@ -172,9 +172,7 @@ class _Connection:
         while self._client.recv(_READ_BYTES):
             pass
 
-    def _flight(
-        self, answers: Answers, leaf: bytes, key: ec.EllipticCurvePrivateKey, secret: bytes
-    ) -> bytes:
+    def _flight(self, answers: Answers, leaf: bytes, key: ec.EllipticCurvePrivateKey, secret: bytes) -> bytes:
         """EncryptedExtensions to Finished."""
         flight = self._hash(ENCRYPTED_EXTENSIONS, _extensions(answers.encrypted_extensions))
         body = b"\0" + _vec24(_vec24(leaf) + _extensions(answers.certificate))
