@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <openssl/nid.h>
 #include <openssl/pool.h>
+#include <openssl/rsa.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr uint16_t kEcdsaP256 = 0x0403;
 constexpr uint16_t kEcdsaP384 = 0x0503;
+constexpr uint16_t kRsaPssRsae = 0x0804;
 constexpr int kDay = 24 * 60 * 60;
 
 // What one credential says, and the certificate it stands in for. The defaults make a good one.
@@ -29,12 +31,25 @@ struct Case {
   bool digital_signature = true;
   bool good_signature = true;
   bool offered = true;  // the template has the extension
+  bool resuming = false;  // the template has psk_key_exchange_modes
+  bool rsa = false;     // the delegated key is one, of the kind rsaEncryption
+  uint16_t algorithm() const { return rsa ? kRsaPssRsae : kEcdsaP256; }
 };
 
 bssl::UniquePtr<EVP_PKEY> new_key() {
   bssl::UniquePtr<EC_KEY> ec(EC_KEY_new_by_curve_name(NID_X9_62_prime256v1));
   bssl::UniquePtr<EVP_PKEY> key(EVP_PKEY_new());
   REQUIRE(ec && EC_KEY_generate_key(ec.get()) && EVP_PKEY_assign_EC_KEY(key.get(), ec.release()));
+  return key;
+}
+
+bssl::UniquePtr<EVP_PKEY> new_rsa_key() {
+  bssl::UniquePtr<RSA> rsa(RSA_new());
+  bssl::UniquePtr<BIGNUM> exponent(BN_new());
+  bssl::UniquePtr<EVP_PKEY> key(EVP_PKEY_new());
+  REQUIRE(rsa && exponent && BN_set_word(exponent.get(), RSA_F4) &&
+          RSA_generate_key_ex(rsa.get(), 2048, exponent.get(), nullptr) &&
+          EVP_PKEY_assign_RSA(key.get(), rsa.release()));
   return key;
 }
 
@@ -83,7 +98,7 @@ std::string credential_of(const Case &what, EVP_PKEY *key, EVP_PKEY *signer, con
   bssl::ScopedCBB cbb;
   CBB spki;
   REQUIRE(CBB_init(cbb.get(), 256) && CBB_add_u32(cbb.get(), what.valid_seconds) &&
-          CBB_add_u16(cbb.get(), kEcdsaP256) &&
+          CBB_add_u16(cbb.get(), what.algorithm()) &&
           CBB_add_u24_length_prefixed(cbb.get(), &spki) && EVP_marshal_public_key(&spki, key) &&
           CBB_add_u16(cbb.get(), kEcdsaP256));
   std::string body = finished(cbb.get());
@@ -102,7 +117,7 @@ std::string credential_of(const Case &what, EVP_PKEY *key, EVP_PKEY *signer, con
 }
 
 bssl::UniquePtr<SSL_CTX> server_with(const Case &what) {
-  bssl::UniquePtr<EVP_PKEY> signer = new_key(), key = new_key();
+  bssl::UniquePtr<EVP_PKEY> signer = new_key(), key = what.rsa ? new_rsa_key() : new_key();
   std::string certificate = certificate_of(what, signer.get());
   std::string delegated = credential_of(what, key.get(), signer.get(), certificate);
   auto buffer = [](const std::string &bytes) {
@@ -131,9 +146,10 @@ std::string entry(unsigned type, char kind, const std::string &body) {
 
 // The least template that offers TLS 1.3 with delegated credentials.
 std::string template_of(const Case &what) {
-  std::string entries = entry(10, 0, vec16(u16(0x001d))) + entry(13, 0, vec16(u16(kEcdsaP256) + u16(kEcdsaP384))) +
+  std::string entries = entry(10, 0, vec16(u16(0x001d))) + entry(13, 0, vec16(u16(kEcdsaP256) + u16(kEcdsaP384) + u16(kRsaPssRsae))) +
                         entry(43, 0, vec8(u16(0x0304))) + entry(51, 1, "");
-  if (what.offered) entries += entry(34, 0, vec16(u16(kEcdsaP256)));
+  if (what.offered) entries += entry(34, 0, vec16(u16(kEcdsaP256) + u16(kRsaPssRsae)));
+  if (what.resuming) entries += entry(45, 0, vec8(std::string(1, '\1')));
   return std::string("\x01") + u16(0x0301) + std::string(1, '\0') + vec16(u16(0x1301)) +
          vec8(std::string(1, '\0')) + vec16(u16(0x001d)) + vec16("") + vec16("") + std::string(1, '\0') +
          vec16(entries);
@@ -157,6 +173,59 @@ Done shake(const Case &what) {
   origin.handshake();
   return engine.await(tag);
 }
+
+enum class Came { kToNothing, kFull, kResumed };
+
+// Both ends of a connection in memory, as the library itself has them: it knows about clocks.
+struct Clocked {
+  explicit Clocked(const Case &what) : server(server_with(what)), client(SSL_CTX_new(TLS_method())) {
+    std::string bytes = template_of(what);
+    size_t offset;
+    hello.reset(SSL_CLIENT_HELLO_TEMPLATE_parse(reinterpret_cast<const uint8_t *>(bytes.data()),
+                                                bytes.size(), &offset));
+    REQUIRE(hello);
+    for (SSL_CTX *ctx : {server.get(), client.get()}) SSL_CTX_set_current_time_cb(ctx, now);
+    SSL_CTX_set_custom_verify(client.get(), SSL_VERIFY_PEER,
+                              [](SSL *, uint8_t *) { return ssl_verify_ok; });
+    SSL_CTX_set_session_cache_mode(client.get(), SSL_SESS_CACHE_CLIENT);
+    SSL_CTX_sess_set_new_cb(client.get(), [](SSL *, SSL_SESSION *session) {
+      kept.reset(session);
+      return 1;
+    });
+  }
+
+  // connect makes one connection, which keeps its newest session in |kept|.
+  Came connect(SSL_SESSION *session) {
+    bssl::UniquePtr<SSL> near(SSL_new(client.get())), far(SSL_new(server.get()));
+    BIO *a, *b;
+    REQUIRE(BIO_new_bio_pair(&a, 0, &b, 0));
+    SSL_set_bio(near.get(), a, a);
+    SSL_set_bio(far.get(), b, b);
+    SSL_set_connect_state(near.get());
+    SSL_set_accept_state(far.get());
+    REQUIRE(SSL_set1_client_hello_template(near.get(), hello.get()));
+    if (session != nullptr) REQUIRE(SSL_set_session(near.get(), session));
+    bool near_done = false, far_done = false;
+    for (int turn = 0; turn < 10 && !(near_done && far_done); turn++) {
+      near_done = SSL_do_handshake(near.get()) == 1;
+      far_done = SSL_do_handshake(far.get()) == 1;
+    }
+    if (!near_done || !far_done) return Came::kToNothing;
+    char byte = 'x';
+    REQUIRE(SSL_write(far.get(), &byte, 1) == 1 && SSL_read(near.get(), &byte, 1) == 1);  // and its tickets
+    return SSL_session_reused(near.get()) == 1 ? Came::kResumed : Came::kFull;
+  }
+
+  static void now(const SSL *, timeval *out) {
+    out->tv_sec = time(nullptr) + later;
+    out->tv_usec = 0;
+  }
+
+  static inline long later = 0;
+  static inline bssl::UniquePtr<SSL_SESSION> kept;
+  bssl::UniquePtr<SSL_CTX> server, client;
+  bssl::UniquePtr<SSL_CLIENT_HELLO_TEMPLATE> hello;
+};
 
 void check_refused(const Case &what) {
   Done done = shake(what);
@@ -199,4 +268,33 @@ TEST(a_certificate_that_may_not_delegate_is_refused) {
   Case what;
   what.delegation_usage = false;
   check_refused(what);
+}
+
+TEST(a_delegated_rsa_key_is_refused_though_its_algorithm_was_offered) {
+  Case what;
+  what.rsa = true;  // RFC 9345 §4: "the public key MUST NOT use the rsaEncryption OID"
+  check_refused(what);
+}
+
+TEST(a_session_lives_as_long_as_the_credential_at_most) {
+  Case what;
+  what.resuming = true;
+  what.valid_seconds = kDay + kDay / 2;  // from a day ago
+  for (bool delegated : {true, false}) {
+    what.offered = delegated;
+    Clocked pair(what);
+    Clocked::later = 0;
+    CHECK(pair.connect(nullptr) == Came::kFull);
+    CHECK_EQ(SSL_SESSION_get_timeout(Clocked::kept.get()) <= uint32_t{kDay / 2}, delegated);
+    Clocked::later = kDay / 4;
+    bssl::UniquePtr<SSL_SESSION> first = std::move(Clocked::kept);
+    CHECK(pair.connect(first.get()) == Came::kResumed);
+    // It is renewed by being used, and not beyond that time.
+    bssl::UniquePtr<SSL_SESSION> second = std::move(Clocked::kept);
+    CHECK_EQ(SSL_SESSION_get_timeout(second.get()) <= uint32_t{kDay / 4}, delegated);
+    // Then the credential is over: its session is not offered, and the handshake in full fails by it.
+    Clocked::later = kDay / 2 + 60;
+    CHECK(pair.connect(second.get()) == (delegated ? Came::kToNothing : Came::kResumed));
+    Clocked::kept.reset();
+  }
 }

@@ -8,6 +8,8 @@ of (so that it asks for one), and twice for each profile, so that the second con
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,10 @@ from polytls.wire.iana import ExtensionType
 from tests.engine.dialer import Fetched, dialing
 from tests.golden.known import NAMES, capture, hello_of
 from tests.golden.recorder import HOST
+from tests.golden.profiles import samples
 from tests.peers import servers
+from tests.peers.ocsp import Responder
+from tests.peers.serve import HANG_SECONDS
 
 if TYPE_CHECKING:
     from polytls.profiles import Catalog
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 LIBRARIES = tuple(servers.LIBRARIES)
 VERSIONS = {"1.2": 0x0303, "1.3": 0x0304}
 NEVER_RESUMES = [name for name in NAMES if not capture(name)["resumed"]]
+CERTIFICATE_STATUS, SERVER_HELLO_DONE, OCSP_MULTI = 22, 14, 2  # RFC 6066 §8, RFC 5246 §7.4, RFC 6961 §2.2
 NO_PSK = "tor-14.5"
 """Its hello has no psk_key_exchange_modes: no TLS 1.3 session may be offered (RFC 8446 §4.2.9)."""
 
@@ -141,3 +147,53 @@ def test_certificates_that_tlslite_compresses(
     with servers.tlslite(bench.certificates["ecdsa"], method) as port:
         assert_answered(bench.fetch(port, names=names), "1.3")
     assert done == [number] * len(names)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_stapled_ocsp_response_of_javas(bench: Bench, authority: Authority, version: str) -> None:
+    """To Java's own status_request_v2 its server answers with a list of responses, in TLS 1.2."""
+    with contextlib.ExitStack() as stack:
+        responder = stack.enter_context(Responder())
+        responder.authority = authority
+        certificate = authority.issue(HOST, responder=responder.url)
+        staple = "-Djdk.tls.server.enableStatusRequestExtension=true"
+        only = f"-Djdk.tls.server.protocols=TLSv{version}"
+        port = stack.enter_context(servers.java(certificate, bench.directory, staple, only))
+        assert_answered(bench.fetch(port), version)
+        assert responder.asked
+        if version == "1.2":
+            assert status_type(port, samples("java-17")[0]) == OCSP_MULTI
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_stapled_ocsp_response_of_nss(bench: Bench, version: str) -> None:
+    options = ("-T", "failure", "-V", f"tls{version}:tls{version}")
+    with servers.nss(bench.certificates["rsa"], bench.directory, *options) as port:
+        assert_answered(bench.fetch(port), version)
+
+
+def status_type(port: int, hello: bytes) -> int:
+    """What kind of CertificateStatus a server of TLS 1.2 answers a hello with."""
+    with socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS) as connection:
+        connection.sendall(hello)
+        taken = b""
+        while True:
+            messages = _messages(taken)
+            if any(kind == SERVER_HELLO_DONE for kind, _ in messages):
+                return next(body[0] for kind, body in messages if kind == CERTIFICATE_STATUS)
+            data = connection.recv(1 << 16)
+            assert data, "the server hung up"
+            taken += data
+
+
+def _messages(records: bytes) -> list[tuple[int, bytes]]:
+    """Handshake messages, however they are cut into records."""
+    stream, position = b"", 0
+    while position + 5 <= len(records):
+        end = position + 5 + int.from_bytes(records[position + 3 : position + 5], "big")
+        stream, position = stream + records[position + 5 : end], end
+    found = []
+    while len(stream) >= 4 and len(stream) >= (end := 4 + int.from_bytes(stream[1:4], "big")):
+        found.append((stream[0], stream[4:end]))
+        stream = stream[end:]
+    return found
