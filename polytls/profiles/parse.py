@@ -38,7 +38,15 @@ ALLOWED_KEYS = (*STRUCTURE_KEYS, *(knob.key for knob in KNOBS), "hello")
 OPTIONAL_KEYS = (*STRUCTURE_KEYS, "description", "hello")
 """What a table without a base may leave out."""
 
-EXACT_KEYS = ("aliases", "description", "captured_from", "captured_on", "session_resumption", "hello")
+EXACT_KEYS = (
+    "aliases",
+    "description",
+    "captured_from",
+    "captured_on",
+    "unlike_capture",
+    "session_resumption",
+    "hello",
+)
 """What a table with ``[hello]`` may hold."""
 
 
@@ -99,7 +107,7 @@ def _exact(name: str, table: Mapping[str, object], source: str) -> HelloSpec:
     return HelloSpec(**derive.fields(hello), **about, exact=hello, template=template.compile_template(hello))
 
 
-_CAPTURE_FIELDS = ("captured_from", "captured_on")
+_CAPTURE_FIELDS = ("captured_from", "captured_on", "unlike_capture")
 
 
 def _words(name: str, key: str, value: object, source: str) -> str:
@@ -119,7 +127,7 @@ def _edited(
     name, source = about["name"], about["source"]
     keys = {knob.field: knob.key for knob in KNOBS}
     # The base's words are about the base.
-    words = {"description": "", "captured_from": "", "captured_on": ""}
+    words = {"description": "", **dict.fromkeys(_CAPTURE_FIELDS, "")}
     own = {field: written[field] for field in ("description", "resumption") if field in written}
     try:
         hello = overrides.edited(exact, written)

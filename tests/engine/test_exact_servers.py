@@ -1,7 +1,7 @@
 """The matrix: every built-in profile with the servers of five libraries, in every way in which they differ.
 
-Each library's server is run with TLS 1.2 alone, with TLS 1.3 alone, with a group alone that nobody has a share
-of (so that it asks for one), and twice for each profile, so that the second connection can resume.
+Each library's server is run with TLS 1.2 alone, with TLS 1.3 alone, with a group alone that nobody has a
+share of (so that it asks for one), and twice for each profile, so that the second connection can resume.
 `tests/engine/test_exact_answers.py` has what no server at hand does: ALPS, and the other compressions.
 """
 
@@ -20,8 +20,8 @@ from polytls.errors import ProxyError
 from polytls.wire.iana import ExtensionType
 from tests.engine.dialer import Fetched, dialing
 from tests.golden.known import NAMES, capture, hello_of
-from tests.golden.recorder import HOST
 from tests.golden.profiles import samples
+from tests.golden.recorder import HOST
 from tests.peers import servers
 from tests.peers.ocsp import Responder
 from tests.peers.serve import HANG_SECONDS

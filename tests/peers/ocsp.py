@@ -38,10 +38,10 @@ class Responder:
         responder = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 # RFC 6960 §A.1
+            def do_GET(self) -> None:  # RFC 6960 §A.1
                 self._answer(base64.b64decode(unquote(self.path[1:])))
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 self._answer(self.rfile.read(int(self.headers["Content-Length"])))
 
             def _answer(self, request: bytes) -> None:
