@@ -5,7 +5,6 @@
 #include <openssl/evp.h>
 #include <openssl/nid.h>
 #include <openssl/pool.h>
-#include <openssl/rsa.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
@@ -21,7 +20,6 @@ namespace {
 
 constexpr uint16_t kEcdsaP256 = 0x0403;
 constexpr uint16_t kEcdsaP384 = 0x0503;
-constexpr uint16_t kRsaPssRsae = 0x0804;
 constexpr int kDay = 24 * 60 * 60;
 
 // What one credential says, and the certificate it stands in for. The defaults make a good one.
@@ -32,24 +30,12 @@ struct Case {
   bool good_signature = true;
   bool offered = true;  // the template has the extension
   bool resuming = false;  // the template has psk_key_exchange_modes
-  bool rsa = false;     // the delegated key is one, of the kind rsaEncryption
-  uint16_t algorithm() const { return rsa ? kRsaPssRsae : kEcdsaP256; }
 };
 
 bssl::UniquePtr<EVP_PKEY> new_key() {
   bssl::UniquePtr<EC_KEY> ec(EC_KEY_new_by_curve_name(NID_X9_62_prime256v1));
   bssl::UniquePtr<EVP_PKEY> key(EVP_PKEY_new());
   REQUIRE(ec && EC_KEY_generate_key(ec.get()) && EVP_PKEY_assign_EC_KEY(key.get(), ec.release()));
-  return key;
-}
-
-bssl::UniquePtr<EVP_PKEY> new_rsa_key() {
-  bssl::UniquePtr<RSA> rsa(RSA_new());
-  bssl::UniquePtr<BIGNUM> exponent(BN_new());
-  bssl::UniquePtr<EVP_PKEY> key(EVP_PKEY_new());
-  REQUIRE(rsa && exponent && BN_set_word(exponent.get(), RSA_F4) &&
-          RSA_generate_key_ex(rsa.get(), 2048, exponent.get(), nullptr) &&
-          EVP_PKEY_assign_RSA(key.get(), rsa.release()));
   return key;
 }
 
@@ -98,7 +84,7 @@ std::string credential_of(const Case &what, EVP_PKEY *key, EVP_PKEY *signer, con
   bssl::ScopedCBB cbb;
   CBB spki;
   REQUIRE(CBB_init(cbb.get(), 256) && CBB_add_u32(cbb.get(), what.valid_seconds) &&
-          CBB_add_u16(cbb.get(), what.algorithm()) &&
+          CBB_add_u16(cbb.get(), kEcdsaP256) &&
           CBB_add_u24_length_prefixed(cbb.get(), &spki) && EVP_marshal_public_key(&spki, key) &&
           CBB_add_u16(cbb.get(), kEcdsaP256));
   std::string body = finished(cbb.get());
@@ -117,7 +103,7 @@ std::string credential_of(const Case &what, EVP_PKEY *key, EVP_PKEY *signer, con
 }
 
 bssl::UniquePtr<SSL_CTX> server_with(const Case &what) {
-  bssl::UniquePtr<EVP_PKEY> signer = new_key(), key = what.rsa ? new_rsa_key() : new_key();
+  bssl::UniquePtr<EVP_PKEY> signer = new_key(), key = new_key();
   std::string certificate = certificate_of(what, signer.get());
   std::string delegated = credential_of(what, key.get(), signer.get(), certificate);
   auto buffer = [](const std::string &bytes) {
@@ -146,9 +132,9 @@ std::string entry(unsigned type, char kind, const std::string &body) {
 
 // The least template that offers TLS 1.3 with delegated credentials.
 std::string template_of(const Case &what) {
-  std::string entries = entry(10, 0, vec16(u16(0x001d))) + entry(13, 0, vec16(u16(kEcdsaP256) + u16(kEcdsaP384) + u16(kRsaPssRsae))) +
+  std::string entries = entry(10, 0, vec16(u16(0x001d))) + entry(13, 0, vec16(u16(kEcdsaP256) + u16(kEcdsaP384))) +
                         entry(43, 0, vec8(u16(0x0304))) + entry(51, 1, "");
-  if (what.offered) entries += entry(34, 0, vec16(u16(kEcdsaP256) + u16(kRsaPssRsae)));
+  if (what.offered) entries += entry(34, 0, vec16(u16(kEcdsaP256)));
   if (what.resuming) entries += entry(45, 0, vec8(std::string(1, '\1')));
   return std::string("\x01") + u16(0x0301) + std::string(1, '\0') + vec16(u16(0x1301)) +
          vec8(std::string(1, '\0')) + vec16(u16(0x001d)) + vec16("") + vec16("") + std::string(1, '\0') +
@@ -267,12 +253,6 @@ TEST(a_credential_for_more_than_seven_days_is_refused) {
 TEST(a_certificate_that_may_not_delegate_is_refused) {
   Case what;
   what.delegation_usage = false;
-  check_refused(what);
-}
-
-TEST(a_delegated_rsa_key_is_refused_though_its_algorithm_was_offered) {
-  Case what;
-  what.rsa = true;  // RFC 9345 §4: "the public key MUST NOT use the rsaEncryption OID"
   check_refused(what);
 }
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import brotli
 import pytest
 import zstandard
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from polytls.engine import ClientContext, Trust
 from polytls.errors import Kind, ProxyError
@@ -23,6 +25,7 @@ from tests.engine.dialer import Fetched, dialing
 from tests.golden.known import NAMES, hello_of
 from tests.golden.recorder import HOST
 from tests.peers import tls12, tls13
+from tests.peers.certificates import der_pair, rsa_key
 from tests.peers.tls13 import Answers, Server
 
 if TYPE_CHECKING:
@@ -262,6 +265,62 @@ def test_an_answer_to_what_was_not_offered(bench: Bench, number: int) -> None:
 def test_malformed_answers(bench: Bench, number: int, answer: bytes) -> None:
     hello = offering(bench.exact("openssl-3.0"), number, HARMLESS13[number][0])
     assert isinstance(bench.answered(hello, Answers(encrypted_extensions=((number, answer),))), ProxyError)
+
+
+# --- delegated credentials ------------------------------------------------------------------------------
+
+ECDSA_P256, RSA_PSS_RSAE, RSA_PSS_PSS = 0x0403, 0x0804, 0x0809
+RSA_ENCRYPTION = bytes.fromhex("300d06092a864886f70d0101010500")
+RSASSA_PSS = bytes.fromhex("300b06092a864886f70d01010a")  # without parameters (RFC 4055 §3.1)
+
+
+def credential(certificate: Path, spki: bytes, algorithm: int) -> bytes:
+    """For two days from the certificate's begin, a day ago; signed by its key (RFC 9345 §4)."""
+    leaf, key_der = der_pair(certificate)
+    key = serialization.load_der_private_key(key_der, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    body = (2 * 86400).to_bytes(4, "big") + algorithm.to_bytes(2, "big")
+    body += len(spki).to_bytes(3, "big") + spki + ECDSA_P256.to_bytes(2, "big")
+    said = b" " * 64 + b"TLS, server delegated credentials\0" + leaf + body
+    signature = key.sign(said, ec.ECDSA(hashes.SHA256()))
+    return body + len(signature).to_bytes(2, "big") + signature
+
+
+def spki_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa", "rsa-pss"])
+def test_what_a_credential_may_delegate_to(bench: Bench, authority: Authority, kind: str) -> None:
+    """RFC 9345 §4 forbids rsaEncryption, whatever is offered. It allows RSASSA-PSS, which BoringSSL has
+    not."""
+    number = ExtensionType.DELEGATED_CREDENTIAL
+    offered = Entry(number, Numbers((ECDSA_P256, RSA_PSS_RSAE, RSA_PSS_PSS)))
+    hello = bench.exact("firefox-esr-153")
+    hello = replace(
+        hello, extensions=tuple(offered if entry.type == number else entry for entry in hello.extensions)
+    )
+    certificate = authority.issue(HOST, delegation=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    algorithm, spki = ECDSA_P256, spki_of(key)
+    if kind != "ecdsa":
+        algorithm, spki = RSA_PSS_RSAE, spki_of(rsa_key())
+    if kind == "rsa-pss":
+        inner = spki[spki.index(RSA_ENCRYPTION) :].replace(RSA_ENCRYPTION, RSASSA_PSS, 1)
+        algorithm, spki = RSA_PSS_PSS, b"\x30\x82" + len(inner).to_bytes(2, "big") + inner
+    listed = ((number, credential(certificate, spki, algorithm)),)
+    with Server(certificate, Answers(certificate=listed, delegated=key)) as server:
+        found = bench.fetch(server.port, [spec_of(hello)])["probe"]
+    if kind == "ecdsa":
+        assert isinstance(found, Fetched), str(found)
+    else:
+        assert isinstance(found, ProxyError)
+        assert found.kind is Kind.UPSTREAM_TLS_ERROR
+        assert found.detail.endswith(
+            "INVALID_DELEGATED_CREDENTIAL" if kind == "rsa" else "UNSUPPORTED_ALGORITHM"
+        )
 
 
 # --- versions -----------------------------------------------------------------------------------------

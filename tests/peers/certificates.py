@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
+_DELEGATION_USAGE = x509.ObjectIdentifier("1.3.6.1.4.1.44363.44")
 
 
 @functools.cache
@@ -62,10 +63,12 @@ class Authority:
         cert_sign: bool | None = None,
         use_rsa: bool = False,
         responder: str | None = None,
+        delegation: bool = False,
     ) -> Path:
         """A PEM file, certificate first and then its key, for `hosts` (names or IP addresses). `cert_sign`:
         its key usage allows to sign certificates; None: if it signed itself. `responder`: the URL of one that
-        tells its status (OCSP); the authority's own certificate then comes with it."""
+        tells its status (OCSP); the authority's own certificate then comes with it. `delegation`: it may sign
+        delegated credentials (RFC 9345 §4.2)."""
         key: Key = rsa_key() if use_rsa else ec.generate_private_key(ec.SECP256R1())
         subject = _name(hosts[0])
         issuer, signer = (subject, key) if self_signed else (self._name, self._key)
@@ -88,6 +91,9 @@ class Authority:
                 AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(responder)
             )
             builder = builder.add_extension(x509.AuthorityInformationAccess([told]), critical=False)
+        if delegation:
+            usage_of_it = x509.UnrecognizedExtension(_DELEGATION_USAGE, b"\x05\x00")
+            builder = builder.add_extension(usage_of_it, critical=False)
         certificate = builder.sign(signer, hashes.SHA256())
         self._issued[certificate.serial_number] = certificate
         chain = certificate.public_bytes(serialization.Encoding.PEM)

@@ -46,12 +46,14 @@ _READ_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Answers:
-    """What is added. `compression` is an algorithm's number and what does it."""
+    """What is added. `compression` is an algorithm's number and what does it; `delegated` a key on P-256
+    that signs CertificateVerify in place of the certificate's (RFC 9345)."""
 
     server_hello: Extensions = ()
     encrypted_extensions: Extensions = ()
     certificate: Extensions = ()
     compression: tuple[int, Callable[[bytes], bytes]] | None = None
+    delegated: ec.EllipticCurvePrivateKey | None = None
 
 
 @dataclass
@@ -182,7 +184,7 @@ class _Connection:
             number, compress = answers.compression
             small = _u16(number) + len(body).to_bytes(3, "big") + _vec24(compress(body))
             flight += self._hash(COMPRESSED_CERTIFICATE, small)
-        signature = key.sign(_SIGNED + self._digest(), ec.ECDSA(hashes.SHA256()))
+        signature = (answers.delegated or key).sign(_SIGNED + self._digest(), ec.ECDSA(hashes.SHA256()))
         flight += self._hash(CERTIFICATE_VERIFY, _ECDSA_SECP256R1_SHA256 + _vec16(signature))
         proof = hmac.digest(_expand(secret, b"finished", b"", 32), self._digest(), "sha256")
         return flight + self._hash(FINISHED, proof)
