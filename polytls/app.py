@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 
 from polytls.engine import Engine
 from polytls.errors import EngineError, PolytlsError, ProfileError
+from polytls.events import Draining, LeafMinted, Listening, TunnelRecord, Warned, note_of
+from polytls.fingerprint.known import KnownJa4
 from polytls.profiles import MIRROR, Catalog
 from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
@@ -33,7 +35,7 @@ from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
 
 if TYPE_CHECKING:
     from polytls.engine import Credential
-    from polytls.events import RecordSink
+    from polytls.events import Event, EventSink
     from polytls.pki.audit import MintEvent
     from polytls.pki.cache import LeafCache
     from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
@@ -60,19 +62,19 @@ class ListenError(PolytlsError):
 class App:
     """One proxy. `start` it, and `stop` it whatever became of `start`.
 
-    `sink` takes every tunnel's record, `report` a text for whoever runs the proxy; both are called on the
-    event loop and must not block. `origins` says where settings came from (`LoadedSettings.origins`).
+    `sink` takes every event, mostly on the event loop, and must not block. `origins` says where settings came
+    from (`LoadedSettings.origins`). `traced`: the sink wants to know which trace a tunnel belongs to.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        sink: RecordSink,
-        report: Callable[[str], None],
+        sink: EventSink,
         origins: Mapping[str, str] | None = None,
         environ: Mapping[str, str] | None = None,
         lookup: Lookup = system_lookup,
+        traced: bool = False,
     ) -> None:
         self.settings = settings
         self.root: RootCA | None = None
@@ -80,7 +82,7 @@ class App:
         self.server: Server | None = None
         self.trusted_roots: int | None = None
         self._sink = sink
-        self._report = report
+        self._traced = traced
         self._origins = origins or {}
         self._environ = os.environ if environ is None else environ
         self._lookup = lookup
@@ -100,16 +102,22 @@ class App:
         interception = self._interception(catalog) if settings.mode is Mode.MITM else None
         max_streams = 2 * settings.limits.tunnels + SPARE_STREAMS
         self.engine = Engine.start(threads=settings.engine.threads, max_streams=max_streams)
-        snapshot = Snapshot(settings, catalog, resolver, interception)
-        self.server = Server(self.engine, snapshot, sink=self._sink, report=self._report)
+        known = KnownJa4() if settings.log.fingerprint and interception is not None else None
+        snapshot = Snapshot(settings, catalog, resolver, interception, known, self._traced)
+        self.server = Server(
+            self.engine, snapshot, sink=self._sink, report=lambda text: self._sink(Warned(text))
+        )
         try:
-            return self.server.listen()
+            address = self.server.listen()
         except OSError as error:
             raise ListenError(settings.listen.address, error) from error
+        self._sink(Listening(str(address), settings.mode.value))
+        return address
 
     async def stop(self, drain_seconds: float) -> None:
         """Drain and end everything. Works after a `start` that failed, too."""
         if self.server is not None:
+            self._sink(Draining(len(self.server.tracker.live), drain_seconds))
             await self.server.drain(drain_seconds)
         if self.engine is not None:
             await self.engine.close()
@@ -193,9 +201,9 @@ class App:
         return Contexts(make)
 
     def _audit(self, event: MintEvent) -> None:
-        # On a minting thread; `report` only queues.
+        # On a minting thread; a sink only queues.
         until = event.not_after.strftime("%Y-%m-%d")
-        self._report(f"leaf for {event.host} ({event.kind.value}), serial {event.serial_hex}, until {until}")
+        self._sink(LeafMinted(event.host, event.kind.value, event.serial_hex, until))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +244,17 @@ async def _run(
     log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour)
     notes = LineWriter(to_stream(sys.stderr), lambda lines: f"... {lines} notes are missing")
 
-    def report(text: str) -> None:
-        notes.put(lambda: f"polytls: {text}")
+    def sink(event: Event) -> None:
+        if isinstance(event, TunnelRecord):
+            log(event)
+        elif (text := note_of(event)) is not None:
+            notes.put(lambda: f"polytls: {text}")
 
-    app = App(settings, sink=log, report=report, origins=origins)
+    app = App(settings, sink=sink, origins=origins)
     try:
         try:
             address = await app.start()
-            stopping = _on_signals(app, report)
+            stopping = _on_signals(app)
             announce(_started(app, address, warnings))
             # What is here now stays: the collector need not look at it again and again.
             gc.collect()
@@ -254,11 +265,11 @@ async def _run(
     finally:
         log.close()
         if log.dropped:
-            report(f"{log.dropped} log lines were dropped: the reader of stdout was too slow, or gone")
+            sink(Warned(f"{log.dropped} log lines were dropped: the reader of stdout was too slow, or gone"))
         notes.close()
 
 
-def _on_signals(app: App, report: Callable[[str], None]) -> asyncio.Event:
+def _on_signals(app: App) -> asyncio.Event:
     stopping = asyncio.Event()
 
     def handle() -> None:
@@ -266,12 +277,6 @@ def _on_signals(app: App, report: Callable[[str], None]) -> asyncio.Event:
             app.end()
             return
         stopping.set()
-        live = len(app.server.tracker.live) if app.server is not None else 0
-        if live:
-            seconds = app.settings.timeouts.drain
-            report(
-                f"stopping; open tunnels ({live}) have {seconds:g} s to end, a second signal ends them now"
-            )
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -166,9 +166,10 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """[log]"""
+    """[log] `fingerprint`: tell the JA4 of the client's hello, and of the one upstream was sent (MITM)."""
 
     format: LogFormat = LogFormat.TEXT
+    fingerprint: bool = False
 
 
 @dataclass(frozen=True, slots=True)

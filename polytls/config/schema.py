@@ -258,6 +258,12 @@ KEYS: tuple[Key, ...] = (
         "--threads",
     ),
     Key("log.format", "log.format", kinds.choice(LogFormat), "The form of the log.", "--log-format"),
+    Key(
+        "log.fingerprint",
+        "log.fingerprint",
+        kinds.flag(),
+        "MITM: tell the JA4 of the client's hello and of the one upstream was sent.",
+    ),
 )
 
 BY_PATH: Mapping[str, Key] = MappingProxyType({key.path: key for key in KEYS})

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from polytls.engine._native import ffi, lib
 from polytls.engine.facts import Accepted, Connected, SocketAddress
 from polytls.engine.failures import Failure, error_of, status_name
-from polytls.engine.stream import Stream, data_of, milliseconds
-from polytls.errors import EngineError, Side
+from polytls.engine.stream import Stream, data_of, milliseconds, split_hello
+from polytls.errors import EngineError, ProxyError, Side
 from polytls.settings import Address
 
 if TYPE_CHECKING:
@@ -291,7 +291,11 @@ class Engine:
             if completion.kind == lib.PTL_OP_CONNECT and completion.stream:
                 Stream(self, int(completion.stream), Side.UPSTREAM).close(reset=True)
         elif completion.status != lib.PTL_OK and completion.kind != lib.PTL_OP_RELAY:
-            pending.future.set_exception(error_of(_failure(completion), pending.side))
+            said, hello = split_hello(completion)
+            error = error_of(_failure(completion, said), pending.side)
+            if isinstance(error, ProxyError):
+                error.hello = hello
+            pending.future.set_exception(error)
         else:
             try:
                 result = pending.read(completion)
@@ -318,12 +322,12 @@ class Engine:
         )
 
 
-def _failure(completion: CData) -> Failure:
+def _failure(completion: CData, said: bytes) -> Failure:
     return Failure(
         completion.kind,
         completion.status,
         completion.alert,
         completion.verify_error,
         bool(completion.flight_sent),
-        data_of(completion).decode("utf-8", errors="replace"),
+        said.decode("utf-8", errors="replace"),
     )

@@ -6,7 +6,7 @@ Points in time are nanoseconds of CLOCK_MONOTONIC (`time.monotonic_ns`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class HelloFacts:
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts:
-    """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen."""
+    """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen. `hello`: the
+    records of the ClientHello that was sent (the first, of two), where they were asked for."""
 
     version: int
     cipher: int
@@ -84,6 +85,7 @@ class TlsFacts:
     retried: bool
     started_ns: int
     ended_ns: int
+    hello: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,11 +78,20 @@ class Stream:
         return await self._run(ops, _hello, 2)
 
     async def connect_tls(
-        self, context: ClientContext, *, host: str, port: int, alpn: Sequence[bytes], timeout: float
+        self,
+        context: ClientContext,
+        *,
+        host: str,
+        port: int,
+        alpn: Sequence[bytes],
+        timeout: float,
+        raw: bool = False,
     ) -> TlsFacts:
         """Becomes a TLS client that says it wants `host` (as SNI, unless it is an IP address) and offers the
-        protocols `alpn` in this order; none: no ALPN extension."""
+        protocols `alpn` in this order; none: no ALPN extension. `raw`: the facts, or the `ProxyError`, hold
+        the ClientHello that was sent."""
         op = self._op(lib.PTL_OP_CONNECT_TLS, timeout)
+        op[0].flags = lib.PTL_FLAG_RAW if raw else 0
         protocols = contexts.wire_list(alpn)
         name, data = ffi.new("char[]", host.encode("ascii")), ffi.from_buffer(protocols)
         op[0].client_context = context.native
@@ -276,17 +285,25 @@ def _names(wire: bytes) -> tuple[bytes, ...]:
     return tuple(names)
 
 
+def split_hello(completion: CData) -> tuple[bytes, bytes | None]:
+    """Of a TLS handshake's completion: what it says, and the ClientHello that was sent, if it has that."""
+    data, sent = data_of(completion), int(completion.bytes_out)
+    return (data[:-sent], data[-sent:]) if sent else (data, None)
+
+
 def _tls(completion: CData) -> TlsFacts:
+    protocol, hello = split_hello(completion)
     return TlsFacts(
         version=int(completion.version),
         cipher=int(completion.cipher),
         group=int(completion.group),
         sigalg=int(completion.sigalg),
-        alpn=data_of(completion) or None,
+        alpn=protocol or None,
         resumed=bool(completion.resumed),
         retried=bool(completion.retried),
         started_ns=int(completion.started_ns),
         ended_ns=int(completion.ended_ns),
+        hello=hello,
     )
 
 

@@ -22,6 +22,7 @@ from polytls.proxy import recording
 from polytls.proxy.refuse import ESTABLISHED, Answer, Close, Page, page_reply, refusal
 from polytls.settings import Mode, NonTls
 from polytls.wire.connect import ConnectRequest, parse_connect
+from polytls.wire.trace_context import trace_parent
 
 if TYPE_CHECKING:
     from polytls.engine import Accepted, Connected, Credential, Engine, RelayFacts, TlsFacts
@@ -59,15 +60,17 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
     # 3. What does the client want?
     request = _request(accepted)
     record.host, record.port = request.authority.host, request.authority.port
+    if snapshot.traced:
+        record.parent = trace_parent(request.headers)
     profile = _profile(request, tunnel, snapshot)
     # 4, 5. Identity and rules: everyone may do everything, in the one mode that is set.
     # 6. Where is it?
     tunnel.stage = Stage.CONNECT
-    started = time.monotonic()
+    record.starts.resolve = started = time.monotonic_ns()
     addresses = snapshot.resolver.known(record.host, record.port)
     if addresses is None:
         addresses = await snapshot.resolver.resolve(record.host, record.port)
-    record.timings.resolve = time.monotonic() - started
+    record.timings.resolve = (time.monotonic_ns() - started) / 1e9
     # 7. Connect.
     connected = await engine.connect(tunnel.client, addresses, timeout=timeouts.connect)
     tunnel.upstream = connected.stream
@@ -100,16 +103,21 @@ async def _intercept(
     """Step 9: TLS with both sides, upstream first, then the relay."""
     client, upstream, record = tunnel.client, connected.stream, tunnel.record
     settings, timeouts = snapshot.settings.mitm, snapshot.settings.timeouts
+    known = snapshot.ja4  # None: nobody asked for fingerprints
     # a. Look at the client's hello without consuming it.
     tunnel.stage = Stage.HELLO
     try:
-        hello = await client.answer_and_peek(ESTABLISHED, timeout=timeouts.hello, raw=profile.offer is None)
+        hello = await client.answer_and_peek(
+            ESTABLISHED, timeout=timeouts.hello, raw=profile.offer is None or known is not None
+        )
     except ProxyError as error:
         if settings.non_tls is NonTls.RELAY and error.kind in _NO_HELLO:
             return await _relay_untouched(tunnel, connected, snapshot)
         raise
     tunnel.hello = hello
     recording.hello(record, hello)
+    if known is not None:
+        record.client_ja4 = known.of(hello.raw or b"")
     # b. It must be for the host that the tunnel is for.
     host, port = record.host or "", record.port or 0
     _require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
@@ -122,10 +130,20 @@ async def _intercept(
     plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
     _require(plan.verdict, Stage.ALPN)
     # d. Upstream's handshake: verified, and it chooses the protocol.
-    agreed = await upstream.connect_tls(
-        offer.context, host=host, port=port, alpn=plan.offer, timeout=timeouts.handshake
-    )
+    try:
+        agreed = await upstream.connect_tls(
+            offer.context,
+            host=host,
+            port=port,
+            alpn=plan.offer,
+            timeout=timeouts.handshake,
+            raw=known is not None,
+        )
+    except ProxyError as error:
+        recording.upstream_hello(record, error.hello, known)
+        raise
     recording.upstream_tls(record, agreed)
+    recording.upstream_hello(record, agreed.hello, known)
     # g. The client must speak what upstream chose.
     tunnel.stage = Stage.ALPN
     choice = settle_alpn(hello.alpn, agreed.alpn)
@@ -246,14 +264,15 @@ async def _leaf(tunnel: Tunnel) -> Credential:
         if leaf is None:
             raise _leaf_failed("no leaf was asked for")
         return leaf
-    started = time.monotonic()
+    started = time.monotonic_ns()
     try:
         tunnel.leaf = await asyncio.wrap_future(leaf)
     except ProxyError as error:
         raise _leaf_failed(error.detail) from error
     except Exception as error:  # a sink or a build step: whatever it was, there is no leaf
         raise _leaf_failed(f"no leaf could be made: {error}") from error
-    tunnel.record.timings.leaf = time.monotonic() - started
+    tunnel.record.starts.leaf = started
+    tunnel.record.timings.leaf = (time.monotonic_ns() - started) / 1e9
     return tunnel.leaf
 
 

@@ -27,9 +27,12 @@ JSON: one object a line, UTF-8, keys always there, in this order, null where not
     side, stage, detail
                 of the failure: whose doing, where, and a sentence
     reply       the HTTP status that answered the CONNECT
+    ja4         null or, with `log.fingerprint`, an object: client, upstream: the JA4 of the hello that the
+                client sent, and of the one that upstream was sent; null where there was none
+    trace       null or, where traces are exported, an object: trace_id, span_id (of the tunnel's span)
 
-Text: time (local), id, client, host, mode and profile, protocol and TLS version (``client|upstream`` where
-they differ), bytes, duration, outcome. Both hold metadata only, and no control characters.
+Text: time (local), id, client, host, mode and profile, protocol, TLS version and JA4 (``client|upstream``
+where they differ), bytes, duration, outcome. Both hold metadata only, and no control characters.
 """
 
 from __future__ import annotations
@@ -58,6 +61,9 @@ CLOSE_SECONDS = 2.0
 
 _RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
 _RED, _GREEN, _YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
+SpanOf = Callable[[TunnelRecord], tuple[str, str] | None]
+"""Trace and span id of a tunnel, in hexadecimal; None where its trace is not sampled."""
+
 _TIMINGS = tuple(Timings.__slots__)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -136,9 +142,16 @@ class LineWriter:
 class TunnelLog:
     """A sink for records that writes one line each. To be closed."""
 
-    def __init__(self, write: Callable[[bytes], None], form: LogFormat, *, colour: bool = False) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        form: LogFormat,
+        *,
+        colour: bool = False,
+        span: SpanOf | None = None,
+    ) -> None:
         if form is LogFormat.JSON:
-            self._line: Callable[[TunnelRecord], str] = json_line
+            self._line: Callable[[TunnelRecord], str] = partial(json_line, span=span)
             self._writer = LineWriter(write, lambda lines: _encode({"event": "dropped", "lines": lines}))
         else:
             self._line = partial(text_line, colour=colour)
@@ -183,9 +196,10 @@ def wants_colour(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
     return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def json_line(record: TunnelRecord) -> str:
+def json_line(record: TunnelRecord, span: SpanOf | None = None) -> str:
     """The record as one JSON object; its form is in the module's docstring."""
     timings = record.timings
+    ids = None if span is None else span(record)
     return _encode(
         {
             "event": "tunnel",
@@ -209,6 +223,8 @@ def json_line(record: TunnelRecord) -> str:
             "stage": record.stage,
             "detail": record.detail,
             "reply": record.reply,
+            "ja4": _ja4_object(record),
+            "trace": None if ids is None else {"trace_id": ids[0], "span_id": ids[1]},
         }
     )
 
@@ -229,6 +245,7 @@ def text_line(record: TunnelRecord, *, colour: bool = False) -> str:
         paint(_BOLD, where if record.port is None else f"{where}:{record.port}"),
         _printable(" ".join(filter(None, (record.mode, record.profile))) or "-"),
         _printable(_protocol(record)),
+        _ja4(record),
         f"up {human_bytes(record.bytes_up)}",
         f"down {human_bytes(record.bytes_down)}",
         "" if record.timings.total is None else human_seconds(record.timings.total),
@@ -301,6 +318,17 @@ def _tls_object(tls: TlsRecord | None) -> dict[str, object] | None:
         "alpn": tls.alpn,
         "resumed": tls.resumed,
     }
+
+
+def _ja4_object(record: TunnelRecord) -> dict[str, object] | None:
+    if record.client_ja4 is None and record.upstream_ja4 is None:
+        return None
+    return {"client": record.client_ja4, "upstream": record.upstream_ja4}
+
+
+def _ja4(record: TunnelRecord) -> str:
+    client, upstream = record.client_ja4, record.upstream_ja4
+    return "|".join(dict.fromkeys(filter(None, (client, upstream))))
 
 
 def _rounded(seconds: float | None) -> float | None:
