@@ -23,7 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polytls.engine import Engine
-from polytls.errors import EngineError, PolytlsError, ProfileError
+from polytls.errors import ConfigError, EngineError, PolytlsError, ProfileError
 from polytls.events import Draining, LeafMinted, Listening, TunnelRecord, Warned, note_of
 from polytls.fingerprint.known import KnownJa4
 from polytls.profiles import MIRROR, Catalog
@@ -31,7 +31,10 @@ from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
 from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
 from polytls.settings import Address, LeafKey, LimitSettings, MirrorUnsupported, Mode, Settings
+from polytls.telemetry.counters import Counters, EngineCounters, LeafCounters
+from polytls.telemetry.lag import LoopLag
 from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
+from polytls.telemetry.otlp.plan import plan
 
 if TYPE_CHECKING:
     from polytls.engine import Credential
@@ -41,11 +44,15 @@ if TYPE_CHECKING:
     from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
     from polytls.pki.root import RootCA
     from polytls.profiles import HelloSpec
+    from polytls.telemetry.otlp.start import Otlp
 
 SPARE_STREAMS = 1024
 """Beside two for each tunnel: connections whose head is being read, or that are being told no."""
 SPARE_FILES = 256
 """Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
+
+FLUSH_SECONDS = 5.0
+"""For telemetry that waits to be sent when everything else has ended, at most; and at most the drain time."""
 
 _DEFAULT_PROFILE = "proxy.upstream.default_profile"
 
@@ -123,6 +130,33 @@ class App:
             await self.engine.close()
         if self._leaves is not None:
             self._leaves.close()
+
+    def counters(self) -> Counters:
+        """What this proxy counts, now. For any thread."""
+        server, leaves, engine = self.server, self._leaves, self.engine
+        cache = None if leaves is None else leaves.stats()
+        stats = None if engine is None else engine.stats()
+        return Counters(
+            open_tunnels=0 if server is None else len(server.tracker.live),
+            unspoken=0 if server is None else server.tracker.unspoken,
+            leaves=None
+            if cache is None
+            else LeafCounters(
+                cache.hits, cache.misses, cache.mints, cache.failures, cache.evictions, cache.size
+            ),
+            engine=None
+            if stats is None
+            else EngineCounters(
+                streams=stats.streams,
+                operations=stats.operations,
+                relays=stats.relays,
+                queued=stats.completions,
+                buffered_bytes=stats.buffered_bytes,
+                relayed_bytes=stats.relayed_bytes,
+                handshakes=stats.handshakes,
+                accept_errors=stats.accept_errors,
+            ),
+        )
 
     def end(self) -> None:
         """Cut a `stop` that is under way short: all tunnels end now."""
@@ -240,33 +274,72 @@ async def _run(
     announce: Callable[[Started], None],
     warnings: tuple[str, ...],
 ) -> None:
-    colour = wants_colour(sys.stdout, os.environ)
-    log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour)
     notes = LineWriter(to_stream(sys.stderr), lambda lines: f"... {lines} notes are missing")
 
     def sink(event: Event) -> None:
+        if otlp is not None:
+            otlp(event)
         if isinstance(event, TunnelRecord):
             log(event)
         elif (text := note_of(event)) is not None:
             notes.put(lambda: f"polytls: {text}")
 
-    app = App(settings, sink=sink, origins=origins)
+    def counters() -> Counters:
+        return replace(app.counters(), log_dropped=log.dropped, loop_lag=lag.take())
+
+    otlp: Otlp | None = None
+    lag = LoopLag(asyncio.get_running_loop())
     try:
+        otlp = _exporter(settings, lambda text: sink(Warned(text)), counters)
+        spans = None if otlp is None or not otlp.traces else otlp.spans.ids
+        colour = wants_colour(sys.stdout, os.environ)
+        log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour, span=spans)
+        app = App(settings, sink=sink, origins=origins, traced=spans is not None)
         try:
-            address = await app.start()
-            stopping = _on_signals(app)
-            announce(_started(app, address, warnings))
-            # What is here now stays: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
-            await stopping.wait()
+            await _serve(app, announce, warnings)
         finally:
-            await app.stop(settings.timeouts.drain)
+            log.close()
+            if log.dropped:
+                text = f"{log.dropped} log lines were dropped: the reader of stdout was too slow, or gone"
+                sink(Warned(text))
+            if otlp is not None:
+                otlp.close(min(FLUSH_SECONDS, max(1.0, settings.timeouts.drain)))
     finally:
-        log.close()
-        if log.dropped:
-            sink(Warned(f"{log.dropped} log lines were dropped: the reader of stdout was too slow, or gone"))
+        lag.close()
         notes.close()
+
+
+async def _serve(app: App, announce: Callable[[Started], None], warnings: tuple[str, ...]) -> None:
+    """Start, until a signal says to stop, and stop."""
+    try:
+        address = await app.start()
+        stopping = _on_signals(app)
+        announce(_started(app, address, warnings))
+        # What is here now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        await stopping.wait()
+    finally:
+        await app.stop(app.settings.timeouts.drain)
+
+
+def _exporter(
+    settings: Settings, warn: Callable[[str], None], counters: Callable[[], Counters]
+) -> Otlp | None:
+    """What exports telemetry, if that is configured. Nothing of OpenTelemetry is imported otherwise."""
+    wanted = plan(settings.telemetry, os.environ)
+    if wanted is None:
+        return None
+    try:
+        from polytls.telemetry.otlp.start import Otlp
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "telemetry",
+            "",
+            f"is to be exported, but {error.name} is not installed: pip install 'polytls[otlp]',"
+            " or set telemetry.enabled = false",
+        ) from None
+    return Otlp(wanted, settings.telemetry, warn=warn, counters=counters)
 
 
 def _on_signals(app: App) -> asyncio.Event:

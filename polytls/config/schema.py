@@ -16,7 +16,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from polytls.config import kinds
-from polytls.settings import AlpnPolicy, LeafKey, LogFormat, MirrorUnsupported, NonTls, Settings, SniPolicy
+from polytls.settings import (
+    AlpnPolicy,
+    LeafKey,
+    LogFormat,
+    MirrorUnsupported,
+    NonTls,
+    OtlpProtocol,
+    Settings,
+    SniPolicy,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -263,6 +272,84 @@ KEYS: tuple[Key, ...] = (
         "log.fingerprint",
         kinds.flag(),
         "MITM: tell the JA4 of the client's hello and of the one upstream was sent.",
+    ),
+    Key(
+        "telemetry.enabled",
+        "telemetry.enabled",
+        kinds.flag(),
+        "false: export nothing, whatever else is set.",
+    ),
+    Key(
+        "telemetry.endpoint",
+        "telemetry.endpoint",
+        kinds.collector_url(),
+        "The OpenTelemetry collector. Without one nothing is exported.",
+        example='"http://127.0.0.1:4318"',
+    ),
+    Key(
+        "telemetry.protocol",
+        "telemetry.protocol",
+        kinds.choice(OtlpProtocol),
+        "How the collector is spoken to: mostly port 4318 for HTTP, 4317 for gRPC.",
+    ),
+    Key(
+        "telemetry.headers_file",
+        "telemetry.headers_file",
+        kinds.path(),
+        "Headers for the collector, such as a token: a file with a line NAME=VALUE for each.",
+        example='"otlp-headers"',
+    ),
+    Key(
+        "telemetry.certificate_file",
+        "telemetry.certificate_file",
+        kinds.path(),
+        "PEM certificates that an https collector is verified by, instead of the system's.",
+        example='"collector.pem"',
+    ),
+    Key(
+        "telemetry.timeout",
+        "telemetry.timeout",
+        kinds.seconds(0.1, _HOUR),
+        "For the collector to take one batch, attempts again included.",
+    ),
+    Key(
+        "telemetry.traces",
+        "telemetry.traces",
+        kinds.flag(),
+        "Export traces: a span for each tunnel and step.",
+    ),
+    Key("telemetry.metrics", "telemetry.metrics", kinds.flag(), "Export metrics."),
+    Key("telemetry.logs", "telemetry.logs", kinds.flag(), "Export logs: each tunnel's record, and warnings."),
+    Key(
+        "telemetry.sampling",
+        "telemetry.sampling",
+        kinds.share(),
+        "The share of traces that are exported, unless the caller's traceparent has decided.",
+    ),
+    Key(
+        "telemetry.metric_interval",
+        "telemetry.metric_interval",
+        kinds.seconds(0.1, _DAY),
+        "How often metrics are exported.",
+    ),
+    Key(
+        "telemetry.hosts_in_metrics",
+        "telemetry.hosts_in_metrics",
+        kinds.flag(),
+        "Tell metrics apart by CONNECT host too. Every host is a series of its own: for a lab with few.",
+    ),
+    Key(
+        "telemetry.service_name",
+        "telemetry.service_name",
+        kinds.label(),
+        "The service.name of everything that is exported.",
+    ),
+    Key(
+        "telemetry.instance",
+        "telemetry.instance",
+        kinds.label(),
+        "The service.instance.id; unset: a new one for each start.",
+        example='"proxy-1"',
     ),
 )
 
