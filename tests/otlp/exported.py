@@ -143,8 +143,9 @@ _STATUS = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
 
 
 def _span(one: Json, resource: Json) -> Span:
-    status, kind = one.get("status", {}), one.get("kind", 0)
-    code = status.get("code", 0)
+    status = one.get("status", {})
+    kind: Any = one.get("kind", 0)
+    code: Any = status.get("code", 0)
     return Span(
         name=one["name"],
         trace_id=_id(one["traceId"]),

@@ -59,7 +59,7 @@ class Receiver:
                     if receiver.behave is None or not receiver.behave(self):
                         receiver._take(self, body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *args: object) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):

@@ -134,6 +134,11 @@ class Serve:
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     raise TimeoutError(f"{len(found)} of {count} records for {host}; {self._notes}")
 
+    def all_records(self) -> list[Record]:
+        """Every record so far; all there are once it has stopped."""
+        with self._changed:
+            return list(self._records)
+
     def record(self, host: str) -> Record:
         """The record of the one tunnel to `host`, when it has ended."""
         (record,) = self.records(host)
