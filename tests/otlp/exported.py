@@ -61,13 +61,19 @@ class Point:
     resource: Json
 
 
-@dataclass
+@dataclass(repr=False)
 class Exported:
     """Everything, in the order in which it came."""
 
     spans: list[Span] = field(default_factory=list)
     logs: list[Log] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Short: it is a part of what a failing test says."""
+        names = [log.event for log in self.logs]
+        tunnels = [(span.name, span.attributes.get("polytls.outcome")) for span in self.tunnels()]
+        return f"Exported({tunnels[-20:]}, {len(self.spans)} spans, {len(names)} logs, {len(self.points)} points)"
 
     def copy(self) -> Exported:
         return copy.deepcopy(self)
