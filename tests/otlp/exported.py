@@ -71,9 +71,9 @@ class Exported:
 
     def __repr__(self) -> str:
         """Short: it is a part of what a failing test says."""
-        names = [log.event for log in self.logs]
         tunnels = [(span.name, span.attributes.get("polytls.outcome")) for span in self.tunnels()]
-        return f"Exported({tunnels[-20:]}, {len(self.spans)} spans, {len(names)} logs, {len(self.points)} points)"
+        counts = f"{len(self.spans)} spans, {len(self.logs)} logs, {len(self.points)} points"
+        return f"Exported({tunnels[-20:]}, {counts})"
 
     def copy(self) -> Exported:
         return copy.deepcopy(self)
