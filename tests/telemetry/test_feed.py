@@ -119,9 +119,12 @@ def test_a_handler_that_is_stuck_is_left_behind_at_the_deadline() -> None:
 def test_many_threads_put_and_nothing_is_lost_unseen() -> None:
     taker = Taker()
     feed = taker.feed(most_waiting=50, batch=7, delay=0.001)
-    threads = [
-        threading.Thread(target=lambda: [feed.put(number) for number in range(1000, 2000)]) for _ in range(4)
-    ]
+
+    def put() -> None:
+        for number in range(1000, 2000):
+            feed.put(number)
+
+    threads = [threading.Thread(target=put) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
