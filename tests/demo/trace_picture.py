@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.otlp.exported import Exported, Span
 
-WIDTH, ROW, TOP, LEFT, RIGHT = 860, 30, 64, 170, 110
+WIDTH, ROW, TOP, LEFT, RIGHT = 860, 30, 64, 182, 110
 _BAR = 16
 _COLOURS = {
     "tunnel": "#3b6ea5",
