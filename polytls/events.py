@@ -51,7 +51,7 @@ class Starts:
     relay: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TlsRecord:
     """One side's handshake in IANA's names: "TLS1.3", "TLS_AES_128_GCM_SHA256", "X25519MLKEM768"."""
 

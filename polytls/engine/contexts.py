@@ -7,6 +7,7 @@ references of their own. All are immutable and may be shared between threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from polytls.engine import decompress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from polytls.profiles.spec import HelloSpec
 
 _ERROR_BYTES = 256
+_REMEMBERED_LISTS = 1024  # of protocols: the same few come again and again
 
 VERIFIED_CHAIN_SECONDS = 60
 """How long a chain that verified is taken as verified: long enough for a page and its tests, short enough
@@ -119,7 +121,8 @@ class ClientContext:
         self.native = ffi.gc(native, lib.ptl_client_context_free)
 
 
-def wire_list(names: Sequence[bytes]) -> bytes:
+@lru_cache(_REMEMBERED_LISTS)
+def wire_list(names: tuple[bytes, ...]) -> bytes:
     """Protocol names in wire form: a length byte before each (RFC 7301 §3.1). ValueError for a name that is
     empty or longer than 255 bytes."""
     for name in names:
@@ -157,7 +160,7 @@ def _native_hello(spec: HelloSpec) -> tuple[CData, list[CData]]:
     hello.cipher_list = text(spec.cipher_string.encode("ascii"))
     hello.cert_compression = numbers(spec.cert_compression)
     hello.num_cert_compression = len(spec.cert_compression)
-    alps = wire_list([name.encode("ascii") for name in spec.alps])
+    alps = wire_list(tuple(name.encode("ascii") for name in spec.alps))
     hello.alps, hello.alps_len = _pointer(text(alps)), len(alps)
     if spec.template is not None:
         hello.template_bytes, hello.template_len = _pointer(text(spec.template)), len(spec.template)

@@ -1,8 +1,8 @@
 """`Engine`: operations in, completions out, on one asyncio loop.
 
 An operation is submitted with a tag; its completion comes back with it through the engine's eventfd, in
-batches. Between the two stands a `Pending`: a future, and how its completion is read. Everything here runs
-on the loop's thread; the native threads are never waited for, except when the engine stops.
+batches. Between the two stands what is expected of it: a future, and how the completion is read. Everything
+here runs on the loop's thread; the native threads are never waited for, except when the engine stops.
 
 An await that is cancelled cancels its operation. The completion still comes, and what it carries (a new
 connection, say) is disposed of here.
@@ -11,29 +11,31 @@ connection, say) is disposed of here.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from polytls.engine import read
 from polytls.engine._native import ffi, lib
+from polytls.engine.chain import STAGGER_SECONDS, Chain, milliseconds
 from polytls.engine.facts import Accepted, Connected, SocketAddress
 from polytls.engine.failures import Failure, error_of, status_name
-from polytls.engine.stream import Stream, data_of, milliseconds, split_hello
-from polytls.errors import EngineError, ProxyError, Side
+from polytls.errors import EngineError, PolytlsError, ProxyError, Side
 from polytls.settings import Address
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from polytls.engine._native import CData
+    from polytls.engine.stream import Stream
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 _BATCH = 256  # completions taken at once
 _ERROR_BYTES = 256
 
-T = TypeVar("T")
+# Who waits, how the completion reads, who else is told, whether it is the last of its chain, whose stream.
+_Expected = tuple["asyncio.Future[Any]", Callable[..., Any], "Callable[[Any], None] | None", bool, Side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +58,6 @@ class EngineStats:
     impossible: int
 
 
-class Pending(Generic[T]):
-    """An operation under way: who waits for it, and how its completion becomes what they wait for."""
-
-    __slots__ = ("future", "read", "side", "stream", "tag")
-
-    def __init__(
-        self, future: asyncio.Future[T], read: Callable[[CData], T], stream: Stream, tag: int, side: Side
-    ) -> None:
-        self.future = future
-        self.read = read
-        self.stream = stream
-        self.tag = tag
-        self.side = side
-
-
 class Listener:
     """A listening socket. `address` has the port that was really taken."""
 
@@ -90,9 +77,9 @@ class Engine:
 
     def __init__(self, native: CData, loop: asyncio.AbstractEventLoop) -> None:
         self._native = native
-        self._loop = loop
+        self.loop = loop
         self._last_tag = 0
-        self._pending: dict[int, Pending[Any]] = {}
+        self._expected: dict[int, _Expected] = {}
         self._listeners: dict[int, Callable[[Accepted], None]] = {}
         self._completions = ffi.new("ptl_completion[]", _BATCH)
         self._closed = False
@@ -136,7 +123,7 @@ class Engine:
         """Listens, and calls `on_accept` for each client whose request head is there (or failed to come).
         Raises OSError with the errno of what was not possible."""
         number, port, errno = ffi.new("uint32_t *"), ffi.new("uint16_t *"), ffi.new("int *")
-        tag = self._next_tag()
+        self._last_tag = tag = self._last_tag + 1
         status = lib.ptl_listen(
             self._native,
             address.host.encode("ascii"),
@@ -161,41 +148,25 @@ class Engine:
             lib.ptl_unlisten(self._native, number)
 
     async def connect(
-        self, near: Stream, addresses: Sequence[SocketAddress], *, stagger: float = 0.25, timeout: float
+        self,
+        near: Stream,
+        addresses: Sequence[SocketAddress],
+        *,
+        stagger: float = STAGGER_SECONDS,
+        timeout: float,
     ) -> Connected:
         """A connection to the first of `addresses` that answers, on the loop of `near`. Attempts begin
         `stagger` seconds apart, or at once when one fails (RFC 8305 §5). Raises ProxyError (CONNECT_*) that
         names every address tried."""
-        native = ffi.new("ptl_address[]", len(addresses))
-        for slot, address in zip(native, addresses, strict=True):
-            ip = ipaddress.ip_address(address.ip)
-            slot.ip[0 : len(ip.packed)] = ip.packed
-            slot.ip_len = len(ip.packed)
-            slot.port = address.port
-        op = self.new_ops(1)
-        op[0].kind = lib.PTL_OP_CONNECT
-        op[0].stream = near.handle
-        op[0].addresses = native
-        op[0].num_addresses = len(addresses)
-        op[0].stagger_ms = milliseconds(stagger)
-        op[0].deadline_ms = milliseconds(timeout)
-
-        def read(completion: CData) -> Connected:
-            stream = Stream(self, int(completion.stream), Side.UPSTREAM)
-            address = addresses[completion.address_index]
-            return Connected(stream, address, int(completion.started_ns), int(completion.ended_ns))
-
-        pending = self.prepare(op[0], near, Side.UPSTREAM, read)
-        self.submit(op, 1)
+        made: list[Connected] = []
+        chain = self.chain().connect(near, addresses, stagger=stagger, timeout=timeout, done=made.append)
         try:
-            await self.wait(pending)
+            return await chain.run()
         except BaseException:
             # Cancelled in the very moment it was done: the connection is there, and nobody will have it.
-            future = pending.future
-            if future.done() and not future.cancelled() and future.exception() is None:
-                future.result().stream.close(reset=True)
+            for connected in made:
+                connected.stream.close(reset=True)
             raise
-        return pending.future.result()
 
     def stats(self) -> EngineStats:
         stats = ffi.new("ptl_stats *")
@@ -211,57 +182,48 @@ class Engine:
         # The loop threads may be waiting for the GIL in a decompressor: stop gives it up meanwhile.
         lib.ptl_engine_stop(self._native)
         self._drain()
-        self._loop.remove_reader(self._eventfd)
-        for pending in self._pending.values():
-            if not pending.future.done():
-                pending.future.set_exception(EngineError("the engine is closed"))
-        self._pending.clear()
+        self.loop.remove_reader(self._eventfd)
+        for future, *_ in self._expected.values():
+            if not future.done():
+                future.set_exception(EngineError("the engine is closed"))
+        self._expected.clear()
 
-    # --- for Stream -----------------------------------------------------------------------------
+    def chain(self) -> Chain[None]:
+        """Operations to be submitted together."""
+        return Chain(self)
 
-    def new_ops(self, count: int) -> CData:
-        """`count` operations, all zero, for `prepare` and `submit`."""
-        return ffi.new("ptl_op[]", count)
+    # --- for Chain and Stream -------------------------------------------------------------------
 
-    def prepare(self, op: CData, stream: Stream, side: Side, read: Callable[[CData], T]) -> Pending[T]:
-        """Gives `op` a tag, and says what becomes of its completion."""
-        tag = self._next_tag()
-        op.tag = tag
-        pending: Pending[T] = Pending(self._loop.create_future(), read, stream, tag, side)
-        self._pending[tag] = pending
-        return pending
+    def expect(
+        self,
+        future: asyncio.Future[Any],
+        reader: Callable[[CData], Any],
+        done: Callable[[Any], None] | None,
+        *,
+        last: bool,
+        side: Side,
+    ) -> int:
+        """A tag. When its completion comes, `reader` makes facts of it; they go to `done`, and are the result
+        of `future` if they are the `last` of their chain. A failure is the failure of `future`."""
+        self._last_tag = tag = self._last_tag + 1
+        self._expected[tag] = (future, reader, done, last, side)
+        return tag
 
     def submit(self, ops: CData, count: int) -> None:
         """Raises EngineError when the engine takes nothing more."""
         status = lib.PTL_E_SHUTDOWN if self._closed else lib.ptl_submit(self._native, ops, count)
         if status != lib.PTL_OK:
             for index in range(count):
-                self._pending.pop(int(ops[index].tag), None)
+                self._expected.pop(ops[index].tag, None)
             raise EngineError(f"submit: {status_name(status)}")
 
-    async def wait(self, *pending: Pending[Any]) -> None:
-        """Waits until all of `pending`, which are submitted, are over. The first failure is raised. A wait
-        that is cancelled cancels them all."""
-        try:
-            for one in pending:
-                await one.future
-        except BaseException as error:
-            for one in pending:
-                if isinstance(error, asyncio.CancelledError):
-                    self.cancel(one)
-                one.future.cancel()  # what comes now is for nobody
-            raise
-
-    def cancel(self, pending: Pending[Any]) -> None:
-        """Asks for `pending` to end now; whoever waits for it is told how it ended."""
+    def cancel(self, handle: int, tag: int) -> None:
+        """Asks for the operation `tag`, or whichever of its chain is under way on the loop of the stream
+        `handle`, to end now; its completion says how it ended. Tags of the past do nothing."""
         if not self._closed:
-            lib.ptl_cancel(self._native, pending.stream.handle, pending.tag)
+            lib.ptl_cancel(self._native, handle, tag)
 
     # --- completions ----------------------------------------------------------------------------
-
-    def _next_tag(self) -> int:
-        self._last_tag += 1
-        return self._last_tag
 
     def _drain(self) -> None:
         completions = self._completions
@@ -275,55 +237,43 @@ class Engine:
                 lib.ptl_release(completions, count)
 
     def _deliver(self, completion: CData) -> None:
-        """`_dispatch`, such that one handler's defect takes nothing from the others."""
+        expected = self._expected.pop(completion.tag, None)
+        if expected is None:
+            self._accepted(completion)
+            return
+        future, reader, done, last, side = expected
         try:
-            self._dispatch(completion)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next completion is somebody else's
-            context = {"message": "a completion could not be delivered", "exception": error}
-            self._loop.call_exception_handler(context)
+            if completion.status and completion.kind != lib.PTL_OP_RELAY:  # how a relay ended is in its facts
+                if not future.done():
+                    future.set_exception(_error(completion, side))
+                return
+            facts = reader(completion)
+            if future.done():  # nobody waits any more
+                if isinstance(facts, Connected):
+                    facts.stream.close(reset=True)
+                return
+            if done is not None:
+                done(facts)
+            if last:
+                future.set_result(facts)
+        except Exception as error:  # noqa: BLE001 - who waits is told, whatever it is
+            if not future.done():
+                future.set_exception(error)
 
-    def _dispatch(self, completion: CData) -> None:
-        tag = int(completion.tag)
-        pending = self._pending.pop(tag, None)
-        if pending is None:
-            self._accepted(tag, completion)
-        elif pending.future.done():  # nobody waits any more
-            if completion.kind == lib.PTL_OP_CONNECT and completion.stream:
-                Stream(self, int(completion.stream), Side.UPSTREAM).close(reset=True)
-        elif completion.status != lib.PTL_OK and completion.kind != lib.PTL_OP_RELAY:
-            said, hello = split_hello(completion)
-            error = error_of(_failure(completion, said), pending.side)
-            if isinstance(error, ProxyError):
-                error.hello = hello
-            pending.future.set_exception(error)
-        else:
-            try:
-                result = pending.read(completion)
-            except Exception as error:  # noqa: BLE001 - who waits is told, whatever it is
-                pending.future.set_exception(error)
-            else:
-                pending.future.set_result(result)
-
-    def _accepted(self, tag: int, completion: CData) -> None:
-        on_accept = self._listeners.get(tag)
+    def _accepted(self, completion: CData) -> None:
+        on_accept = self._listeners.get(completion.tag)
         if on_accept is None:
             return
-        stream = Stream(self, int(completion.stream), Side.CLIENT)
-        failed = completion.status != lib.PTL_OK
-        on_accept(
-            Accepted(
-                stream,
-                ffi.string(completion.peer).decode("ascii"),
-                data_of(completion),
-                status_name(completion.status) if failed else None,
-                int(completion.started_ns),
-                int(completion.ended_ns),
-            )
-        )
+        try:
+            on_accept(read.accepted(completion, self))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next completion is somebody else's
+            context = {"message": "a completion could not be delivered", "exception": error}
+            self.loop.call_exception_handler(context)
 
 
-def _failure(completion: CData, said: bytes) -> Failure:
-    return Failure(
+def _error(completion: CData, side: Side) -> PolytlsError:
+    said, hello = read.split_hello(completion)
+    failure = Failure(
         completion.kind,
         completion.status,
         completion.alert,
@@ -331,3 +281,7 @@ def _failure(completion: CData, said: bytes) -> Failure:
         bool(completion.flight_sent),
         said.decode("utf-8", errors="replace"),
     )
+    error = error_of(failure, side)
+    if hello is not None and isinstance(error, ProxyError):
+        error.hello = hello
+    return error

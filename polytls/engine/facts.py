@@ -6,15 +6,14 @@ Points in time are nanoseconds of CLOCK_MONOTONIC (`time.monotonic_ns`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from polytls.engine.stream import Stream
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A client connected and sent a whole request head (or failed to: then `failure` says how).
 
     `head` holds the bytes up to and with the empty line; what came after it stays in the stream.
@@ -41,8 +40,7 @@ class SocketAddress:
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(NamedTuple):
     """A connection to upstream is open. `address` is the one of the candidates that answered."""
 
     stream: Stream
@@ -51,8 +49,7 @@ class Connected:
     ended_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class HelloFacts:
+class HelloFacts(NamedTuple):
     """What the decision needs of a client's ClientHello, extracted natively.
 
     `sni`: the server name as sent, or None. `alpn`: protocol names in order, or None where the extension
@@ -71,8 +68,7 @@ class HelloFacts:
     ended_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFacts:
+class TlsFacts(NamedTuple):
     """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen. `hello`: the
     records of the ClientHello that was sent (the first, of two), where they were asked for."""
 
@@ -85,11 +81,10 @@ class TlsFacts:
     retried: bool
     started_ns: int
     ended_ns: int
-    hello: bytes | None = field(default=None, repr=False)
+    hello: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RelayFacts:
+class RelayFacts(NamedTuple):
     """What a relay moved. `failure` is None when both directions ended in order; else a status name of the
     engine ("reset", "idle", "lifetime", "cancelled", "tls", ...), with `failed_client` telling whose end it
     was. Byte counts are of plaintext (MITM) or of the tunnel (passthrough)."""

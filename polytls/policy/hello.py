@@ -18,6 +18,7 @@ extension speaks on an https port. Protocol names are compared as bytes, exactly
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from polytls.errors import Kind
 from polytls.settings import AlpnPolicy, SniPolicy
@@ -57,6 +58,12 @@ class AlpnChoice:
     verdict: Verdict = field(default_factory=Verdict)
     protocol: bytes | None = None
 
+
+Answers = tuple[tuple[bytes | None, bytes | None], ...]
+"""What upstream may agree on (None: nothing), each with what to agree on with the client then."""
+
+_REMEMBERED_ANSWERS = 1024
+"""Clients and profiles are few; a client that makes up lists only pushes out the others."""
 
 # Verdicts are made for every tunnel: those that depend on nothing are made once.
 _SNI_MATCHES = Verdict(True, "the server name is the CONNECT host")
@@ -117,6 +124,14 @@ def settle_alpn(client: tuple[bytes, ...] | None, upstream_choice: bytes | None)
     said = "upstream chose no protocol, which means" if upstream_choice is None else "upstream chose"
     reason = f"{said} {_shown(chosen)}; the client offers {_listed(client)}"
     return AlpnChoice(Verdict(False, reason, Kind.ALPN_MISMATCH))
+
+
+@lru_cache(_REMEMBERED_ANSWERS)
+def answers(client: tuple[bytes, ...] | None, offer: tuple[bytes, ...]) -> Answers:
+    """`settle_alpn` for everything that may come: upstream's choice out of `offer`, or none (None), and what
+    to agree on with the client then. Choices that are not allowed are not in it."""
+    settled = [(choice, settle_alpn(client, choice)) for choice in (*offer, None)]
+    return tuple([(choice, one.protocol) for choice, one in settled if one.verdict.allowed])
 
 
 def speaks_http11(client: tuple[bytes, ...] | None) -> bool:

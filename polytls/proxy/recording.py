@@ -4,6 +4,7 @@ a relay ended to the words of `errors.Kind`. Computes, and writes into one recor
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from polytls.proxy.tracker import Tunnel
 
 _NS = 1e-9
+_REMEMBERED = 1024  # what handshakes agree on: a handful, whoever connects
 
 # How a relay ended (status names of native.h) -> the kind where the client's end did, and upstream's.
 _RELAY_KINDS = MappingProxyType(
@@ -95,10 +97,15 @@ def _relay_failure(tunnel: Tunnel, failure: str, facts: RelayFacts) -> ProxyErro
 
 
 def _tls(facts: TlsFacts) -> TlsRecord:
+    return _named(facts.version, facts.cipher, facts.group, facts.alpn, facts.resumed)
+
+
+@lru_cache(_REMEMBERED)
+def _named(version: int, cipher: int, group: int, alpn: bytes | None, resumed: bool) -> TlsRecord:
     return TlsRecord(
-        version=version_name(facts.version).replace(" ", ""),
-        cipher=cipher_suite_name(facts.cipher),
-        group=group_name(facts.group) if facts.group else "none",  # 0: a TLS 1.2 RSA key exchange
-        alpn=None if facts.alpn is None else facts.alpn.decode("ascii", "backslashreplace"),
-        resumed=facts.resumed,
+        version=version_name(version).replace(" ", ""),
+        cipher=cipher_suite_name(cipher),
+        group=group_name(group) if group else "none",  # 0: a TLS 1.2 RSA key exchange
+        alpn=None if alpn is None else alpn.decode("ascii", "backslashreplace"),
+        resumed=resumed,
     )

@@ -162,12 +162,10 @@ class Resolver:
         Raises `ProxyError` for a name that was found not to resolve a moment ago.
         """
         host, port = self._overrides.apply(host, port)
-        if is_address(host):
-            return (SocketAddress(host, port),)
         entry = self._cache.get(host)
-        if entry is None or entry[0] <= self._clock():
-            return None
-        return _addresses(entry[1], port)
+        if entry is not None and entry[0] > self._clock():
+            return _addresses(entry[1], port)
+        return (SocketAddress(host, port),) if is_address(host) else None
 
     async def resolve(self, host: str, port: int) -> tuple[SocketAddress, ...]:
         """The addresses to dial for this host (lower case, ASCII) and port, in order; at least one.

@@ -102,7 +102,7 @@ class Server:
             return
         turned_away = self._turned_away()
         tunnel = self.tracker.begin(accepted, admitted=turned_away is None)
-        task = asyncio.get_running_loop().create_task(self._lead(tunnel, accepted, turned_away))
+        task = self._engine.loop.create_task(self._lead(tunnel, accepted, turned_away))
         self.tracker.lead(tunnel, task)
         task.add_done_callback(self._ended)
 

@@ -4,8 +4,9 @@
 `resolve`, what a hello may be for `policy`. It raises `ProxyError` for whatever goes wrong; `tell` then shows
 the client what `refuse` says, by the tunnel's stage, which is set *before* the step it names.
 
-Every await costs Python 10 to 20 µs, so a MITM tunnel whose name and leaf are known has four: connect; the
-200 and the client's hello; upstream's handshake; the client's handshake and the relay.
+Every await costs Python 10 to 20 µs, and more where its completion wakes up the event loop, so they are
+spent where something is decided: a MITM tunnel whose name and leaf are known has two, up to the client's
+hello and from there to the end of the relay; a passthrough tunnel has one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from polytls.errors import Kind, ProxyError, Side, Stage
-from polytls.policy.hello import HTTP11, Verdict, check_sni, plan_alpn, settle_alpn, speaks_http11
+from polytls.policy.hello import (
+    HTTP11,
+    AlpnPlan,
+    Verdict,
+    answers,
+    check_sni,
+    plan_alpn,
+    settle_alpn,
+    speaks_http11,
+)
 from polytls.profiles import MIRROR
 from polytls.proxy import recording
 from polytls.proxy.refuse import ESTABLISHED, Answer, Close, Page, page_reply, refusal
@@ -25,7 +35,20 @@ from polytls.wire.connect import ConnectRequest, parse_connect
 from polytls.wire.trace_context import trace_parent
 
 if TYPE_CHECKING:
-    from polytls.engine import Accepted, Connected, Credential, Engine, RelayFacts, TlsFacts
+    from collections.abc import Sequence
+
+    from polytls.engine import (
+        Accepted,
+        ClientContext,
+        Connected,
+        Credential,
+        Engine,
+        HelloFacts,
+        RelayFacts,
+        SocketAddress,
+        Stream,
+        TlsFacts,
+    )
     from polytls.proxy.snapshot import Interception, Profile, Snapshot
     from polytls.proxy.tracker import Tunnel
 
@@ -55,7 +78,7 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
 
     Raises `ProxyError` for whatever ends it before the relay has begun; how a relay ends is in the record.
     """
-    record, timeouts = tunnel.record, snapshot.settings.timeouts
+    record = tunnel.record
     record.mode = snapshot.settings.mode.value
     # 3. What does the client want?
     request = _request(accepted)
@@ -71,55 +94,57 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
     if addresses is None:
         addresses = await snapshot.resolver.resolve(record.host, record.port)
     record.timings.resolve = (time.monotonic_ns() - started) / 1e9
-    # 7. Connect.
-    connected = await engine.connect(tunnel.client, addresses, timeout=timeouts.connect)
-    tunnel.upstream = connected.stream
-    recording.connected(record, connected)
-    # 8 to 10. Answer 200, agree with both sides, relay.
-    record.reply = 200
+    # 7 to 10. Connect, answer 200, agree with both sides, relay.
     if snapshot.interception is None or profile is None:
-        facts = await _pass_through(tunnel, connected, snapshot)
+        facts = await _pass_through(tunnel, addresses, snapshot, engine)
     else:
-        facts = await _intercept(tunnel, connected, snapshot, snapshot.interception, profile)
+        facts = await _intercept(tunnel, addresses, snapshot, snapshot.interception, profile, engine)
     # 11. What became of it?
     recording.relayed(tunnel, facts)
 
 
-async def _pass_through(tunnel: Tunnel, connected: Connected, snapshot: Snapshot) -> RelayFacts:
-    tunnel.stage = Stage.RELAY
-    timeouts = snapshot.settings.timeouts
-    return await tunnel.client.answer_and_relay(
-        ESTABLISHED,
-        connected.stream,
-        idle=timeouts.idle,
-        lifetime=timeouts.lifetime,
-        half_idle=timeouts.half_closed,
-    )
+async def _pass_through(
+    tunnel: Tunnel, addresses: Sequence[SocketAddress], snapshot: Snapshot, engine: Engine
+) -> RelayFacts:
+    """Steps 7, 8 and 10 at once: there is nothing to decide in between."""
+    client, timeouts = tunnel.client, snapshot.settings.timeouts
+
+    def connected(facts: Connected) -> None:
+        tunnel.connected(facts, Stage.RELAY)
+
+    chain = engine.chain()
+    chain.connect(client, addresses, timeout=timeouts.connect, done=connected)
+    chain.write(client, ESTABLISHED, timeout=TELL_SECONDS)
+    return await chain.relay(
+        client, None, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=timeouts.half_closed
+    ).run()
 
 
 async def _intercept(
-    tunnel: Tunnel, connected: Connected, snapshot: Snapshot, mitm: Interception, profile: Profile
+    tunnel: Tunnel,
+    addresses: Sequence[SocketAddress],
+    snapshot: Snapshot,
+    mitm: Interception,
+    profile: Profile,
+    engine: Engine,
 ) -> RelayFacts:
-    """Step 9: TLS with both sides, upstream first, then the relay."""
-    client, upstream, record = tunnel.client, connected.stream, tunnel.record
-    settings, timeouts = snapshot.settings.mitm, snapshot.settings.timeouts
+    """Steps 7 to 10: TLS with both sides, upstream first, then the relay."""
+    record, settings = tunnel.record, snapshot.settings.mitm
     known = snapshot.ja4  # None: nobody asked for fingerprints
-    # a. Look at the client's hello without consuming it.
-    tunnel.stage = Stage.HELLO
+    # 7, 8, 9a. Connect, answer, and look at the client's hello without consuming it.
     try:
-        hello = await client.answer_and_peek(
-            ESTABLISHED, timeout=timeouts.hello, raw=profile.offer is None or known is not None
-        )
+        raw = profile.offer is None or known is not None
+        hello = await _meet(tunnel, addresses, snapshot, engine, raw=raw)
     except ProxyError as error:
-        if settings.non_tls is NonTls.RELAY and error.kind in _NO_HELLO:
-            return await _relay_untouched(tunnel, connected, snapshot)
+        if settings.non_tls is NonTls.RELAY and error.kind in _NO_HELLO and tunnel.upstream is not None:
+            return await _relay_untouched(tunnel, tunnel.upstream, snapshot)
         raise
     tunnel.hello = hello
     recording.hello(record, hello)
     if known is not None:
         record.client_ja4 = known.of(hello.raw or b"")
     # b. It must be for the host that the tunnel is for.
-    host, port = record.host or "", record.port or 0
+    host = record.host or ""
     _require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
     # e, begun before d: a leaf that must be minted is minted while upstream is asked.
     kind = mitm.leaf_with_ecdsa if hello.ecdsa_ok else mitm.leaf_without_ecdsa
@@ -129,56 +154,92 @@ async def _intercept(
     offer = profile.offer or mitm.mirror.offer(hello.raw or b"")
     plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
     _require(plan.verdict, Stage.ALPN)
-    # d. Upstream's handshake: verified, and it chooses the protocol.
+    # d to g, 10.
     try:
-        agreed = await upstream.connect_tls(
-            offer.context,
-            host=host,
-            port=port,
-            alpn=plan.offer,
-            timeout=timeouts.handshake,
-            raw=known is not None,
-        )
+        return await _agree_and_relay(tunnel, hello, offer.context, plan, snapshot, mitm, engine)
     except ProxyError as error:
         recording.upstream_hello(record, error.hello, known)
         raise
-    recording.upstream_tls(record, agreed)
-    recording.upstream_hello(record, agreed.hello, known)
-    # g. The client must speak what upstream chose.
-    tunnel.stage = Stage.ALPN
-    choice = settle_alpn(hello.alpn, agreed.alpn)
-    _require(choice.verdict, Stage.ALPN)
-    # e. The leaf.
-    tunnel.stage = Stage.LEAF
-    credential = await _leaf(tunnel)
-    # f, 10. The client's handshake, and the relay as soon as it is complete.
-    tunnel.stage = Stage.CLIENT_TLS
+
+
+async def _meet(
+    tunnel: Tunnel, addresses: Sequence[SocketAddress], snapshot: Snapshot, engine: Engine, *, raw: bool
+) -> HelloFacts:
+    """Connect to upstream, tell the client so, and see how it begins."""
+    client, timeouts = tunnel.client, snapshot.settings.timeouts
+
+    def connected(facts: Connected) -> None:
+        tunnel.connected(facts, Stage.HELLO)
+
+    chain = engine.chain()
+    chain.connect(client, addresses, timeout=timeouts.connect, done=connected)
+    chain.write(client, ESTABLISHED, timeout=timeouts.hello)
+    return await chain.peek_hello(client, timeout=timeouts.hello, raw=raw).run()
+
+
+async def _agree_and_relay(
+    tunnel: Tunnel,
+    hello: HelloFacts,
+    context: ClientContext,
+    plan: AlpnPlan,
+    snapshot: Snapshot,
+    mitm: Interception,
+    engine: Engine,
+) -> RelayFacts:
+    """Upstream's handshake, which is verified and chooses the protocol; the client's, which may agree on that
+    protocol alone; the relay. In one go, unless the leaf is still being minted."""
+    client, upstream, record = tunnel.client, tunnel.dialled, tunnel.record
+    timeouts = snapshot.settings.timeouts
+
+    def upstream_agreed(facts: TlsFacts) -> None:
+        recording.upstream_tls(record, facts)
+        recording.upstream_hello(record, facts.hello, snapshot.ja4)
+        tunnel.stage = Stage.ALPN
+        _require(settle_alpn(hello.alpn, facts.alpn).verdict, Stage.ALPN)
+        tunnel.stage = Stage.CLIENT_TLS
 
     def client_agreed(facts: TlsFacts) -> None:
         tunnel.stage = Stage.RELAY
         recording.client_tls(record, facts)
 
-    _, facts = await client.accept_tls_and_relay(
-        mitm.server_context,
-        credential,
+    chain = engine.chain()
+    chain.connect_tls(
         upstream,
-        alpn=choice.protocol,
+        context,
+        host=record.host or "",
+        port=record.port or 0,
+        alpn=plan.offer,
         timeout=timeouts.handshake,
-        idle=timeouts.idle,
-        lifetime=timeouts.lifetime,
-        half_idle=timeouts.half_closed,
-        on_handshake=client_agreed,
+        raw=snapshot.ja4 is not None,
+        done=upstream_agreed,
     )
-    return facts
+    if isinstance(tunnel.leaf, Future):
+        await chain.run()
+        tunnel.stage = Stage.LEAF
+        await _leaf(tunnel)
+        tunnel.stage = Stage.CLIENT_TLS
+        chain = engine.chain()
+    chain.accept_tls_like(
+        client,
+        mitm.server_context,
+        await _leaf(tunnel),
+        upstream=upstream,
+        alpn=answers(hello.alpn, plan.offer),
+        timeout=timeouts.handshake,
+        done=client_agreed,
+    )
+    return await chain.relay(
+        client, upstream, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=timeouts.half_closed
+    ).run()
 
 
-async def _relay_untouched(tunnel: Tunnel, connected: Connected, snapshot: Snapshot) -> RelayFacts:
+async def _relay_untouched(tunnel: Tunnel, upstream: Stream, snapshot: Snapshot) -> RelayFacts:
     """MITM mode with non_tls = "relay", and a client that does not speak TLS, at least not first."""
     tunnel.record.mode = Mode.PASSTHROUGH.value
     tunnel.stage = Stage.RELAY
     timeouts = snapshot.settings.timeouts
     return await tunnel.client.relay(
-        connected.stream, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=timeouts.half_closed
+        upstream, idle=timeouts.idle, lifetime=timeouts.lifetime, half_idle=timeouts.half_closed
     )
 
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.events import TunnelRecord
+from polytls.proxy import recording
 
 if TYPE_CHECKING:
-    from polytls.engine import Accepted, Credential, HelloFacts, Stream
+    from polytls.engine import Accepted, Connected, Credential, HelloFacts, Stream
 
 
 class Tunnel:
@@ -51,6 +52,20 @@ class Tunnel:
         self.leaf: Credential | Future[Credential] | None = None
         self.told_to_end = False
         self.failed = False
+
+    @property
+    def dialled(self) -> Stream:
+        """Upstream's stream, for who comes after `connected`."""
+        if self.upstream is None:
+            raise RuntimeError("there is no upstream yet")
+        return self.upstream
+
+    def connected(self, facts: Connected, stage: Stage) -> None:
+        """Upstream is there, and the client is being told so; the tunnel is at `stage`."""
+        self.upstream = facts.stream
+        self.stage = stage
+        self.record.reply = 200
+        recording.connected(self.record, facts)
 
     def fail(self, error: ProxyError) -> None:
         """Write into the record that this is what the tunnel ended in. Only the first failure counts."""

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httptools
@@ -73,13 +74,29 @@ class ConnectRequest:
     http_version: str
 
 
+_MAX_REMEMBERED_BYTES = 1024
+_REMEMBERED_HEADS = 2048  # at most 2 MiB of heads: clients send the same few again and again
+
+
 def parse_connect(head: bytes) -> ConnectRequest:
     """Read one complete head, blank line included and nothing after it.
 
     Raises `ProxyError` (client, head) and nothing else: malformed_head, not_connect, bad_authority,
     head_too_large or too_many_headers. A profile value that cannot be a profile's name (1 to 64 of
     ``A-Z a-z 0-9 . _ -``) is malformed_head; whether the name exists is not known here.
+
+    What a head was read as is remembered, unless it is long, carries credentials, or is one of a kind, as
+    those are that belong to a trace.
     """
+    if len(head) > _MAX_REMEMBERED_BYTES:
+        return _parse(head)
+    lower = head.lower()
+    if b"authorization" in lower or b"traceparent" in lower:
+        return _parse(head)
+    return _remembered(head)
+
+
+def _parse(head: bytes) -> ConnectRequest:
     if head.startswith(_TLS_HANDSHAKE_RECORD):
         raise _malformed(TLS_ON_PLAIN_PORT)
     if len(head) > MAX_HEAD_BYTES:
@@ -93,6 +110,9 @@ def parse_connect(head: bytes) -> ConnectRequest:
         raise _malformed("the request has more than one Host field")
     _refuse_content(headers)
     return ConnectRequest(authority, _profile(headers), headers, version.decode("ascii"))
+
+
+_remembered = lru_cache(_REMEMBERED_HEADS)(_parse)
 
 
 def _request_line(head: bytes) -> tuple[bytes, bytes, bytes]:

@@ -26,7 +26,7 @@ TURNS = (0, 1, 5)
 """Turns of the event loop between start and cancellation: before the engine took it, and after."""
 MANY_BYTES = 64 << 20  # no socket buffer takes that
 
-Operation = Callable[[Client, Stream], Awaitable[object]]
+Operation = Callable[[Engine, Client, Stream], Awaitable[object]]
 NO_LIMITS: Any = {"idle": 0.0, "lifetime": 0.0, "half_idle": 0.0}
 
 
@@ -34,23 +34,37 @@ def _operations(chrome: ClientContext, credential: Credential, server: ServerCon
     """None of them ends by itself: neither the client nor the origin says a word."""
     timeout = HANG_SECONDS
     return {
-        "read": lambda client, _: client.stream.read(1, timeout=timeout),
-        "read_head": lambda client, _: client.stream.read_head(100, timeout=timeout),
-        "write": lambda client, _: client.stream.write(bytes(MANY_BYTES), timeout=timeout),
-        "peek_hello": lambda client, _: client.stream.peek_hello(timeout=timeout),
-        "answer_and_peek": lambda client, _: client.stream.answer_and_peek(b"200", timeout=timeout),
-        "connect_tls": lambda _, upstream: upstream.connect_tls(
+        "read": lambda _, client, upstream: client.stream.read(1, timeout=timeout),
+        "read_head": lambda _, client, upstream: client.stream.read_head(100, timeout=timeout),
+        "write": lambda _, client, upstream: client.stream.write(bytes(MANY_BYTES), timeout=timeout),
+        "peek_hello": lambda _, client, upstream: client.stream.peek_hello(timeout=timeout),
+        "connect_tls": lambda _, client, upstream: upstream.connect_tls(
             chrome, host=HOST, port=443, alpn=[b"h2"], timeout=timeout
         ),
-        "accept_tls": lambda client, _: client.stream.accept_tls(
+        "accept_tls": lambda _, client, upstream: client.stream.accept_tls(
             server, credential, alpn=None, timeout=timeout
         ),
-        "relay": lambda client, upstream: client.stream.relay(upstream, **NO_LIMITS),
-        "answer_and_relay": lambda client, upstream: client.stream.answer_and_relay(
-            b"200", upstream, **NO_LIMITS
+        "relay": lambda _, client, upstream: client.stream.relay(upstream, **NO_LIMITS),
+        "answer, peek": lambda engine, client, upstream: (
+            engine.chain()
+            .write(client.stream, b"200", timeout=timeout)
+            .peek_hello(client.stream, timeout=timeout)
+            .run()
         ),
-        "accept_tls_and_relay": lambda client, upstream: client.stream.accept_tls_and_relay(
-            server, credential, upstream, alpn=None, timeout=timeout, **NO_LIMITS
+        "answer, relay": lambda engine, client, upstream: (
+            engine.chain()
+            .write(client.stream, b"200", timeout=timeout)
+            .relay(client.stream, upstream, **NO_LIMITS)
+            .run()
+        ),
+        "both handshakes, relay": lambda engine, client, upstream: (
+            engine.chain()
+            .connect_tls(upstream, chrome, host=HOST, port=443, alpn=[b"h2"], timeout=timeout)
+            .accept_tls_like(
+                client.stream, server, credential, upstream=upstream, alpn={None: None}, timeout=timeout
+            )
+            .relay(client.stream, upstream, **NO_LIMITS)
+            .run()
         ),
     }
 
@@ -60,16 +74,16 @@ NAMES = (
     "read_head",
     "write",
     "peek_hello",
-    "answer_and_peek",
     "connect_tls",
     "accept_tls",
     "relay",
-    "answer_and_relay",
-    "accept_tls_and_relay",
+    "answer, peek",
+    "answer, relay",
+    "both handshakes, relay",
 )
 
 
-async def _cancel(task: asyncio.Future[object], turns: int) -> None:
+async def _cancel(task: asyncio.Future[Any], turns: int) -> None:
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
@@ -85,7 +99,7 @@ def test_cancelled(chrome: ClientContext, credential: Credential, name: str, tur
 
     async def main() -> None:
         async with running() as engine, tunnel_of(engine) as (client, upstream, _):
-            await _cancel(asyncio.ensure_future(operations[name](client, upstream)), turns)
+            await _cancel(asyncio.ensure_future(operations[name](engine, client, upstream)), turns)
 
     asyncio.run(main())
 
@@ -139,17 +153,15 @@ def test_the_relay_after_a_handshake_is_cancelled(credential: Credential) -> Non
                 agreed.append(1)
                 handshaken.set()
 
-            relay: asyncio.Future[object] = asyncio.ensure_future(
-                client.stream.accept_tls_and_relay(
-                    ServerContext(),
-                    credential,
-                    upstream,
-                    alpn=None,
-                    timeout=HANG_SECONDS,
-                    on_handshake=on_handshake,
-                    **NO_LIMITS,
-                )
+            chain = engine.chain().accept_tls(
+                client.stream,
+                ServerContext(),
+                credential,
+                alpn=None,
+                timeout=HANG_SECONDS,
+                done=on_handshake,
             )
+            relay = asyncio.ensure_future(chain.relay(client.stream, upstream, **NO_LIMITS).run())
             await asyncio.to_thread(_handshake, context, client)
             await asyncio.wait_for(handshaken.wait(), HANG_SECONDS)
             await _cancel(relay, 1)

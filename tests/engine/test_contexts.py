@@ -104,10 +104,10 @@ def test_objects_may_go_in_any_order(catalog: Catalog, authority: Authority) -> 
 
 
 def test_protocol_names_have_1_to_255_bytes() -> None:
-    assert wire_list([b"h2", b"x" * 255]) == b"\x02h2" + b"\xff" + b"x" * 255
+    assert wire_list((b"h2", b"x" * 255)) == b"\x02h2" + b"\xff" + b"x" * 255
     for name in (b"", b"x" * 256):
         with pytest.raises(ValueError, match="1 to 255"):
-            wire_list([name])
+            wire_list((name,))
 
 
 # Files of roots

@@ -77,7 +77,8 @@ def test_a_peek_consumes_nothing(pieces: int) -> None:
 
     async def main() -> None:
         async with running() as engine, client_of(engine) as client:
-            peek = asyncio.create_task(client.stream.answer_and_peek(b"200", timeout=HANG_SECONDS, raw=True))
+            chain = engine.chain().write(client.stream, b"200", timeout=HANG_SECONDS)
+            peek = asyncio.create_task(chain.peek_hello(client.stream, timeout=HANG_SECONDS, raw=True).run())
             assert await asyncio.to_thread(client.socket.recv, 3) == b"200"
             for start in range(0, len(hello), step):
                 client.socket.sendall(hello[start : start + step])
@@ -265,7 +266,8 @@ def test_what_was_written_arrives_although_the_client_still_talks() -> None:
 def test_a_relay_tells_what_it_moved() -> None:
     async def main() -> None:
         async with running() as engine, tunnel_of(engine) as (client, upstream, origin):
-            relay = asyncio.create_task(client.stream.answer_and_relay(b"200", upstream, **NO_LIMITS))
+            chain = engine.chain().write(client.stream, b"200", timeout=HANG_SECONDS)
+            relay = asyncio.create_task(chain.relay(client.stream, upstream, **NO_LIMITS).run())
             assert await asyncio.to_thread(client.socket.recv, 3) == b"200"
             client.socket.sendall(b"up")
             assert await asyncio.to_thread(origin.recv, 10) == b"up"
@@ -284,10 +286,11 @@ def test_a_handshake_that_fails_leaves_upstream_open(credential: Credential) -> 
     async def main() -> None:
         async with running() as engine, tunnel_of(engine) as (client, upstream, origin):
             client.socket.sendall(b"no TLS at all, by no means")
+            chain = engine.chain().accept_tls(
+                client.stream, ServerContext(), credential, alpn=None, timeout=HANG_SECONDS
+            )
             with pytest.raises(ProxyError) as caught:
-                await client.stream.accept_tls_and_relay(
-                    ServerContext(), credential, upstream, alpn=None, timeout=HANG_SECONDS, **NO_LIMITS
-                )
+                await chain.relay(client.stream, upstream, **NO_LIMITS).run()
             assert caught.value.stage is Stage.CLIENT_TLS
             await upstream.write(b"still open", timeout=HANG_SECONDS)
             assert await asyncio.to_thread(origin.recv, 100) == b"still open"

@@ -174,7 +174,7 @@ def test_the_step_that_failed_is_the_one_that_says_so(seen: Run, kind: Kind) -> 
 
 
 def test_a_step_that_took_too_long_is_as_long_as_it_took(seen: Run) -> None:
-    for kind, least in ((Kind.CONNECT_TIMEOUT, 0.45), (Kind.UPSTREAM_HANDSHAKE_TIMEOUT, 0.65)):
+    for kind, least in ((Kind.CONNECT_TIMEOUT, 2.9), (Kind.UPSTREAM_HANDSHAKE_TIMEOUT, 2.9)):
         tunnel = seen.exported.tunnel(traffic.host_of(kind))
         step = seen.exported.children(tunnel)[FAILED_STEPS[kind]]
         assert (step.end - step.start) / 1e9 >= least

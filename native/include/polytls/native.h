@@ -28,7 +28,7 @@ extern "C" {
 
 /* PTL_ABI_VERSION changes with every incompatible change of this file. A caller compares it with
  * what |ptl_abi_version| returns. */
-#define PTL_ABI_VERSION 1
+#define PTL_ABI_VERSION 2
 
 int ptl_abi_version(void);
 
@@ -205,6 +205,12 @@ void ptl_unlisten(ptl_engine *engine, uint32_t listener);
 #define PTL_FLAG_RAW 2
 /* CLOSE: reset the connection (RST) instead of closing it in order. */
 #define PTL_FLAG_RESET 4
+/* Its success is not urgent: it is told with the next completion of its loop that is, or after a few milliseconds. A
+ * failure is told at once. Completions of one loop always come in the order in which they happened. */
+#define PTL_FLAG_QUIET 8
+
+/* As |other| of an operation linked behind a CONNECT: the stream that it made. */
+#define PTL_STREAM_CONNECTED 0xffffffffffffffffu
 
 /* A PTL_OP_CONNECT's address: 4 or 16 bytes in network order. */
 typedef struct ptl_address {
@@ -219,11 +225,13 @@ typedef struct ptl_op {
   uint32_t flags;        /* PTL_FLAG_* */
   uint64_t tag;          /* comes back in the completion; 0: no completion wanted */
   ptl_stream stream;
-  ptl_stream other;      /* RELAY */
+  ptl_stream other;      /* RELAY. ACCEPT_TLS: 0, or a stream that agreed on a protocol before, see |data| */
   uint32_t deadline_ms;  /* counted from the operation's start */
   uint32_t limit;        /* READ_HEAD, PEEK_HELLO, READ: bytes */
   const uint8_t *data;   /* WRITE: the bytes. CONNECT_TLS: protocols to offer, wire form. */
-  size_t data_len;       /* ACCEPT_TLS: the one protocol to agree on, bare; empty: none */
+  size_t data_len;       /* ACCEPT_TLS: the one protocol to agree on, bare; empty: none. With |other|: pairs in wire
+                          * form, what |other| may have agreed on (empty: nothing) and what to agree on then; what
+                          * is in no pair is PTL_E_ALPN before anything is sent. */
   const ptl_address *addresses; /* CONNECT */
   size_t num_addresses;
   uint32_t stagger_ms;   /* CONNECT: between attempts (RFC 8305 §5) */

@@ -61,7 +61,7 @@ void Loop::on_acceptable(uint32_t id) {
     }
     counters_.accepted.fetch_add(1, std::memory_order_relaxed);
     Stream *stream = place_stream(std::move(fd));
-    if (stream == nullptr || !watch(stream)) {
+    if (stream == nullptr || !watch(stream, false)) {
       if (stream != nullptr) destroy(stream);
       continue;
     }

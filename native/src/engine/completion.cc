@@ -24,16 +24,27 @@ CompletionQueue::~CompletionQueue() {
   for (ptl_completion &completion : queue_) ptl_release(&completion, 1);
 }
 
-void CompletionQueue::push(std::vector<ptl_completion> *batch) {
-  if (batch->empty()) return;
-  bool was_empty;
+bool CompletionQueue::push(std::vector<ptl_completion> *batch, bool urgent) {
+  bool wakes;
+  bool waits;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    was_empty = queue_.empty();
     queue_.insert(queue_.end(), batch->begin(), batch->end());
+    wakes = (urgent || queue_.size() >= kQuietMax) && !queue_.empty() && !woken_;
+    woken_ = woken_ || wakes;
+    waits = !queue_.empty() && !woken_;
   }
   batch->clear();
-  if (!was_empty) return;  // whoever made it non-empty has woken the drainer
+  if (wakes) signal();
+  return waits;
+}
+
+void CompletionQueue::wake() {
+  std::vector<ptl_completion> nothing;
+  push(&nothing, true);
+}
+
+void CompletionQueue::signal() {
   uint64_t one = 1;
   ssize_t written = write(event_.get(), &one, sizeof(one));
   (void)written;  // EAGAIN: the counter is full, so that it is readable anyway
@@ -45,9 +56,10 @@ size_t CompletionQueue::drain(ptl_completion *out, size_t max) {
   for (size_t i = 0; i < n; i++) out[i] = queue_[i];
   queue_.erase(queue_.begin(), queue_.begin() + static_cast<ptrdiff_t>(n));
   if (queue_.empty()) {
+    woken_ = false;
     uint64_t count;
     ssize_t got = read(event_.get(), &count, sizeof(count));
-    (void)got;  // EAGAIN: the push that filled the queue has not written yet; it only wakes once in vain
+    (void)got;  // EAGAIN: whoever filled the queue has not written yet; it only wakes once in vain
   }
   return n;
 }

@@ -29,15 +29,24 @@ class CompletionQueue {
   bool ok() const { return event_.ok(); }
   int eventfd() const { return event_.get(); }
 
-  // push hands over |batch|, leaving it empty, and wakes the drainer if it may be asleep.
-  void push(std::vector<ptl_completion> *batch);
+  // push hands over |batch|, leaving it empty. An |urgent| one wakes the drainer if it may be asleep; others wait for
+  // the next that is, or for |wake|. It returns whether anything waits for a wake-up that is still to come.
+  bool push(std::vector<ptl_completion> *batch, bool urgent);
+  // wake wakes the drainer if completions wait of which it does not know.
+  void wake();
   size_t drain(ptl_completion *out, size_t max);
   size_t size();
 
  private:
+  // How many quiet completions may wait: a bound on memory, and on what one wake-up brings.
+  static constexpr size_t kQuietMax = 64;
+
+  void signal();
+
   Fd event_;
   std::mutex mutex_;
   std::deque<ptl_completion> queue_;
+  bool woken_ = false;  // the drainer knows that there is something
 };
 
 }  // namespace ptl

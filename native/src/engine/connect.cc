@@ -78,7 +78,7 @@ void Loop::next_attempt(Op *op) {
   stream->attempt = static_cast<uint32_t>(which);
   int connected = connect(stream->fd.get(), reinterpret_cast<sockaddr *>(&storage), length);
   int error = connected == 0 ? 0 : errno;
-  if ((error != 0 && error != EINPROGRESS) || !watch(stream)) {
+  if ((error != 0 && error != EINPROGRESS) || !watch(stream, true)) {
     error = error != 0 ? error : errno;
     destroy(stream);
     attempt_failed(op, which, error);
@@ -121,6 +121,7 @@ void Loop::attempt_ready(Stream *stream, uint32_t events) {
   }
   stream->connecting = false;
   stream->op = nullptr;
+  if (!watch(stream, false)) mark_broken(stream, errno);
   connect_over(op, stream, PTL_OK);
 }
 
@@ -138,6 +139,9 @@ void Loop::connect_over(Op *op, Stream *winner, int status) {
     completion.stream = winner->handle;
     completion.address_index = winner->attempt;
     put_text(completion.peer, sizeof(completion.peer), address_text(op->addresses[winner->attempt]));
+    for (Op *later = op->linked.get(); later != nullptr; later = later->linked.get()) {
+      if (later->other == PTL_STREAM_CONNECTED) later->other = winner->handle;
+    }
     complete(op, completion);
     return;
   }

@@ -24,11 +24,21 @@ uint32_t usable_cores() {
 
 bool is_stream_op(uint32_t kind) { return kind > PTL_OP_ACCEPT && kind <= PTL_OP_CLOSE; }
 
+// wire_pairs says whether |data| is pairs of length-prefixed texts.
+bool wire_pairs(const uint8_t *data, size_t size) {
+  size_t texts = 0;
+  for (size_t at = 0; at < size; at += 1 + data[at], texts++) {
+    if (size - at < size_t{1} + data[at]) return false;
+  }
+  return texts % 2 == 0;
+}
+
 bool valid(const ptl_op &op) {
   if (!is_stream_op(op.kind)) return false;
   if (op.kind == PTL_OP_CONNECT_TLS) return op.client_context != nullptr && op.name != nullptr;
   if (op.kind == PTL_OP_ACCEPT_TLS) {
-    return op.server_context != nullptr && op.credential != nullptr && op.data_len < 256;
+    if (op.server_context == nullptr || op.credential == nullptr) return false;
+    return op.other == 0 ? op.data_len < 256 : wire_pairs(op.data, op.data_len);
   }
   bool limited = op.kind == PTL_OP_READ_HEAD || op.kind == PTL_OP_PEEK_HELLO || op.kind == PTL_OP_READ;
   return !limited || op.limit != 0;
@@ -40,7 +50,7 @@ std::unique_ptr<Op> copy(const ptl_op &from) {
   op->flags = from.flags;
   op->tag = from.tag;
   op->stream = from.stream;
-  op->other = from.kind == PTL_OP_RELAY ? from.other : 0;
+  if (from.kind == PTL_OP_RELAY || from.kind == PTL_OP_ACCEPT_TLS) op->other = from.other;
   op->deadline_ms = from.deadline_ms;
   op->limit = from.limit;
   op->stagger_ms = from.stagger_ms;

@@ -1,11 +1,34 @@
 // Handshakes: a TLS layer put over a stream, and driven until it is done or has failed.
 #include <errno.h>
 
+#include <algorithm>
+
 #include "engine/completion.h"
 #include "engine/engine.h"
 #include "engine/loop.h"
 
 namespace ptl {
+
+namespace {
+
+// paired_protocol finds what |pairs| has for the protocol that |ssl| agreed on.
+bool paired_protocol(const std::vector<uint8_t> &pairs, const SSL *ssl, std::string *out) {
+  const uint8_t *chosen;
+  unsigned chosen_len;
+  SSL_get0_alpn_selected(ssl, &chosen, &chosen_len);
+  for (size_t at = 0; at < pairs.size();) {  // well-formed: |submit| has seen to it
+    const size_t answer = at + 1 + pairs[at];
+    if (pairs[at] == chosen_len && std::equal(chosen, chosen + chosen_len, &pairs[at] + 1)) {
+      out->assign(pairs.begin() + static_cast<ptrdiff_t>(answer) + 1,
+                  pairs.begin() + static_cast<ptrdiff_t>(answer) + 1 + pairs[answer]);
+      return true;
+    }
+    at = answer + 1 + pairs[answer];
+  }
+  return false;
+}
+
+}  // namespace
 
 void Loop::start_tls(Op *op, Stream *stream) {
   std::unique_ptr<TlsLayer> layer;
@@ -14,6 +37,17 @@ void Loop::start_tls(Op *op, Stream *stream) {
                              &stream->tls);
   } else {
     std::string protocol(op->data.begin(), op->data.end());
+    if (op->other != 0) {
+      Stream *other = find_open(op->other);
+      if (other == nullptr || !other->tls) {
+        fail(op, PTL_E_STALE, "the other stream is closed, or agreed on no protocol");
+        return;
+      }
+      if (!paired_protocol(op->data, other->tls->ssl(), &protocol)) {
+        fail(op, PTL_E_ALPN, "there is no protocol to agree on that fits what the other side chose");
+        return;
+      }
+    }
     layer = TlsLayer::server(std::move(op->server_context), std::move(op->credential),
                              std::move(protocol), stream, &stream->tls);
   }

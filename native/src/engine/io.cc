@@ -44,11 +44,23 @@ Stream *Loop::place_stream(Fd fd) {
   return stream;
 }
 
-bool Loop::watch(Stream *stream) {
+// Writability is only watched where somebody waits for it: a socket that was just made is writable, and each edge
+// that says so again is a wake-up for nothing.
+bool Loop::watch(Stream *stream, bool writability) {
   epoll_event event{};
-  event.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
+  event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (writability ? EPOLLOUT : 0u);
   event.data.u64 = stream->handle;
-  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stream->fd.get(), &event) == 0;
+  const int how = stream->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  if (epoll_ctl(epoll_.get(), how, stream->fd.get(), &event) != 0) return false;
+  stream->watched = true;
+  stream->watched_out = writability;
+  return true;
+}
+
+// The socket takes no more for now. If it does again by the time it is watched for that, epoll says so at once.
+void Loop::await_writable(Stream *stream) {
+  stream->writable = false;
+  if (!stream->watched_out && !watch(stream, true)) mark_broken(stream, errno);
 }
 
 void Loop::mark_broken(Stream *stream, int error) {
@@ -106,7 +118,7 @@ bool Loop::send_now(Stream *stream, const uint8_t *bytes, size_t size) {
       bytes += n;
       size -= static_cast<size_t>(n);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      stream->writable = false;
+      await_writable(stream);
     } else if (errno != EINTR) {
       mark_deaf(stream, errno);
       return false;
@@ -126,7 +138,7 @@ bool Loop::flush(Stream *stream) {
     if (n >= 0) {
       stream->out.consume(static_cast<size_t>(n));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      stream->writable = false;
+      await_writable(stream);
     } else if (errno != EINTR) {
       mark_deaf(stream, errno);
       return false;

@@ -31,6 +31,8 @@ Loop::Loop(Engine *engine, uint32_t index)
       slab_(index),
       chunk_(new uint8_t[kChunkBytes]),
       plain_(new uint8_t[SSL3_RT_MAX_PLAIN_LENGTH]) {
+  quiet_.callback = quiet_over;
+  quiet_.argument = this;
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = kWakeMark;
@@ -192,11 +194,17 @@ bool Loop::cancel_linked(uint64_t tag) {
   return false;
 }
 
+// A wake-up of whoever drains costs more than what it brings: quiet completions wait for one that is worth it.
 void Loop::publish() {
   counters_.operations.store(under_way_.size(), std::memory_order_relaxed);
   counters_.buffered_bytes.store(buffered_bytes, std::memory_order_relaxed);
-  engine_->completions()->push(&completions_);
+  if (completions_.empty()) return;
+  const bool waits = engine_->completions()->push(&completions_, urgent_);
+  urgent_ = false;
+  if (waits && !quiet_.armed()) wheel_.arm(&quiet_, now_ms(), kQuietMs);
 }
+
+void Loop::quiet_over(void *loop) { static_cast<Loop *>(loop)->engine_->completions()->wake(); }
 
 void Loop::sweep() {
   graves_.clear();
@@ -224,9 +232,11 @@ void Loop::shut_down() {
   slab_.each([&](Stream *stream) { open.push_back(stream); });
   for (Stream *stream : open) destroy(stream);
   wheel_.disarm(&accept_pause_);
+  wheel_.disarm(&quiet_);
   listeners_.clear();
   sweep();
   publish();
+  engine_->completions()->wake();
 }
 
 }  // namespace ptl

@@ -58,6 +58,8 @@ class Loop {
   static constexpr size_t kChunkBytes = 128 << 10;
   // What one direction may move before others get their turn.
   static constexpr size_t kQuantumBytes = 512 << 10;
+  // How long a quiet completion may wait for company: nobody notices.
+  static constexpr uint64_t kQuietMs = 5;
 
   Loop(Engine *engine, uint32_t index);
   ~Loop();
@@ -83,6 +85,7 @@ class Loop {
   void run_starts();
   void sweep();
   void publish();
+  static void quiet_over(void *loop);
   void shut_down();
   int sleep_ms() const;
   uint64_t now_ms() const { return (now_ns_ - origin_ns_) / 1000000u; }
@@ -96,7 +99,8 @@ class Loop {
   // io.cc: sockets
   Stream *new_stream(Fd fd);
   Stream *place_stream(Fd fd);  // in room that was taken; given back when there is no stream
-  bool watch(Stream *stream);
+  bool watch(Stream *stream, bool writability);
+  void await_writable(Stream *stream);
   // receive reads once into |scratch|. It returns the bytes read, or 0 when there are none: then |fin|,
   // |broken| or neither of the stream says which.
   size_t receive(Stream *stream, uint8_t *scratch, size_t size);
@@ -127,9 +131,9 @@ class Loop {
   void fail_with_input(Op *op, Stream *stream, int status);
   void fail_gone(Op *op, Stream *stream);
   void end_early(Op *op, int status);
-  void tell(ptl_completion completion);
+  void tell(ptl_completion completion, bool quiet = false);
   void refuse(std::unique_ptr<Op> op, int status, const char *detail);
-  void refuse_rest(std::unique_ptr<Op> op, const ptl_completion &because);
+  void tell_with_rest(std::unique_ptr<Op> rest, const ptl_completion &because);
   static void deadline_passed(void *op);
   void try_head(Stream *stream);
   void try_peek(Stream *stream);
@@ -185,6 +189,8 @@ class Loop {
   std::unordered_map<uint64_t, std::unique_ptr<Op>> under_way_;
   uint64_t last_key_ = 0;
   std::vector<ptl_completion> completions_;
+  bool urgent_ = false;  // one of |completions_| must be told at the end of this turn
+  Timer quiet_;          // armed when some were left to wait for company
   std::unordered_map<uint32_t, std::shared_ptr<Listener>> listeners_;
   Timer accept_pause_;
 

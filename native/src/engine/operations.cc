@@ -294,12 +294,13 @@ ptl_completion Loop::completion_of(const Op *op, int status) const {
   return completion;
 }
 
-void Loop::tell(ptl_completion completion) {
+void Loop::tell(ptl_completion completion, bool quiet) {
   if (completion.tag == 0) {
     ptl_release(&completion, 1);
-  } else {
-    completions_.push_back(completion);
+    return;
   }
+  completions_.push_back(completion);
+  if (!quiet) urgent_ = true;
 }
 
 void Loop::complete(Op *op, ptl_completion completion) {
@@ -316,14 +317,15 @@ void Loop::complete(Op *op, ptl_completion completion) {
     if (stream != nullptr && stream->op == op) stream->op = nullptr;
   }
   std::unique_ptr<Op> linked = std::move(op->linked);
+  const bool quiet = (op->flags & PTL_FLAG_QUIET) != 0 && completion.status == PTL_OK;
   ended_.push_back(std::move(found->second));
   under_way_.erase(found);
-  if (linked && completion.status == PTL_OK) {
-    starts_.push_back(std::move(linked));
-  } else if (linked) {
-    refuse_rest(std::move(linked), completion);
+  if (completion.status == PTL_OK) {
+    if (linked) starts_.push_back(std::move(linked));
+    tell(completion, quiet);
+  } else {
+    tell_with_rest(std::move(linked), completion);
   }
-  tell(completion);
 }
 
 // The records of the ClientHello that was sent, after whatever else the completion says.
@@ -368,19 +370,21 @@ void Loop::refuse(std::unique_ptr<Op> op, int status, const char *detail) {
   op->started_ns = now_ns_;
   ptl_completion completion = completion_of(op.get(), status);
   attach_text(&completion, detail);
-  if (op->linked) refuse_rest(std::move(op->linked), completion);
-  tell(completion);
+  tell_with_rest(std::move(op->linked), completion);
 }
 
-void Loop::refuse_rest(std::unique_ptr<Op> op, const ptl_completion &because) {
-  while (op) {
-    op->started_ns = now_ns_;
-    ptl_completion completion = completion_of(op.get(), because.status);
+// What failed is told first, then what was linked behind it, for the same reason.
+void Loop::tell_with_rest(std::unique_ptr<Op> rest, const ptl_completion &because) {
+  const std::vector<uint8_t> detail(because.data, because.data + because.data_len);
+  tell(because);
+  while (rest) {
+    rest->started_ns = now_ns_;
+    ptl_completion completion = completion_of(rest.get(), because.status);
     completion.sys_errno = because.sys_errno;
     completion.alert = because.alert;
-    attach_data(&completion, because.data, because.data_len);
+    attach_data(&completion, detail.data(), detail.size());
     tell(completion);
-    op = std::move(op->linked);
+    rest = std::move(rest->linked);
   }
 }
 

@@ -44,6 +44,8 @@ struct Stream final : public Sink {
   bool deaf = false;     // the other end takes no more bytes, though some of its own may still be there to read
   bool ended = false;    // close_notify came, or TLS failed: the uppermost layer gives no more
 
+  bool watched = false;      // epoll has it
+  bool watched_out = false;  // and tells when it takes bytes again
   bool connecting = false;
   bool closing = false;   // its handle is stale already
   bool lingering = false; // closing, and everything is sent
