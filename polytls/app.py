@@ -169,7 +169,7 @@ class App:
 
     def _catalog(self) -> Catalog:
         settings = self.settings
-        catalog = Catalog.load(settings.profile_tables, settings.source)
+        catalog = Catalog.of_settings(settings)
         source = self._origins.get(_DEFAULT_PROFILE, settings.source)
         if settings.upstream.default_profile.lower() == MIRROR:
             return catalog
@@ -199,7 +199,7 @@ class App:
         contexts = self._contexts()
         profiles = Profiles(catalog, contexts)
         # Contexts are made when first used; those that a user can have got wrong are made now.
-        for name in (settings.upstream.default_profile, *settings.profile_tables):
+        for name in (settings.upstream.default_profile, *catalog.configured):
             profiles.find(name)
         with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
         return Interception(
@@ -219,7 +219,9 @@ class App:
         passphrase = read_passphrase(
             certificate.ca_key_passphrase_env, certificate.ca_key_passphrase_file, self._environ
         )
-        return load_or_create(certificate.ca_key_path, certificate.ca_cert_path, passphrase)
+        return load_or_create(
+            certificate.ca_key_path, certificate.ca_cert_path, passphrase, kind=certificate.root_key
+        )
 
     def _contexts(self) -> Contexts:
         from polytls.engine import ClientContext, load_trust

@@ -43,6 +43,11 @@ class Client:
     def hellos(self) -> tuple[ClientHello, ...]:
         return tuple(one.hello for one in self.captured)
 
+    @property
+    def http2(self) -> tuple[object, ...]:
+        """What is known of how it begins HTTP/2, as JSON says it: one for each hello it came with."""
+        return tuple(one.http2 for one in self.captured if one.http2 is not None)
+
     def __str__(self) -> str:
         count = len(self.captured)
         name = self.captured[0].hello.sni

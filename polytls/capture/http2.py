@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 `Http2` is fed what the client sends and hands out what to send back. The client's *first flight* is kept in
 its order: SETTINGS as sent, the window update of the connection, PRIORITY frames, and of the first request
-its priority and the order of its pseudo-header fields. That is what tells HTTP/2 clients apart (the text
-form is that of Akamai's paper of 2017: ``settings|window update|priorities|pseudo-headers``).
+its priority, the order of its pseudo-header fields, and a window update of its stream where one came along
+(real Firefox sends one). That is what tells HTTP/2 clients apart (the text form is that of Akamai's paper of
+2017: ``settings|window update|priorities|pseudo-headers``).
 
 Of HPACK only as much is undone as the pseudo-headers need: they come first, and every client names them by
 the static table. Literal names are skipped by their length, so no Huffman code is needed and values are
@@ -137,7 +138,7 @@ class Http2:
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if self._block is not None and (kind != _CONTINUATION or stream != self._block_stream):
             raise Http2Error("a header is not continued at once")  # RFC 9113 §6.10
-        if self.stream is None:
+        if self.stream is None or (kind == _WINDOW and stream == self.stream and not self._answered):
             self._note(kind, flags, stream, payload)
         if kind == _SETTINGS and not flags & _ACK:
             self._settings(payload)

@@ -9,7 +9,8 @@ Theory of operation
 * TLS records, or bare ClientHello messages, one after the other;
 * hexadecimal text of either, with or without blanks, colons and line breaks;
 * JSON: a capture of ours or a golden file (``samples``, or objects with a ``hello``), in hexadecimal; also
-  one object a line, as `polytls capture --json` prints them.
+  one object a line, as `polytls capture --json` prints them. What it says of HTTP/2 (``http2``, or ``h2``)
+  comes along, unread.
 
 Every hello is read in full: one that is malformed is an error (in a packet capture it is passed over, for not
 everything on a wire is TLS). Whatever the bytes are, the outcome is hellos, at least one, or `CaptureError`.
@@ -71,6 +72,8 @@ class CapturedHello:
     raw: bytes = field(repr=False)
     where: str
     second: bool = False
+    http2: object = field(default=None, repr=False, compare=False)
+    """How its client began HTTP/2, as JSON says it (`polytls.profiles.http2_learn`); None: not known."""
 
 
 def read_hellos(data: bytes) -> tuple[CapturedHello, ...]:
@@ -252,6 +255,12 @@ def _in_document(document: object) -> Iterator[CapturedHello]:
 
 def _in_object(item: dict[str, object]) -> Iterator[CapturedHello]:
     where = _name(item)
+    http2 = item.get("http2", item.get("h2"))
+    for captured in _hellos_in_object(item, where):
+        yield replace(captured, http2=http2)
+
+
+def _hellos_in_object(item: dict[str, object], where: str) -> Iterator[CapturedHello]:
     if isinstance(hello := item.get("hello"), str):
         yield from _in_bytes(_from_hex(hello, f"{where}: its hello is not hexadecimal"), where)
     samples = item.get("samples")

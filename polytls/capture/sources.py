@@ -6,25 +6,21 @@ Whatever is wrong with one is a `CaptureError` (or a
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polytls.capture.clients import Client, clients_of
 from polytls.capture.pcap import CaptureError
 from polytls.capture.records import MAX_FILE_BYTES, CapturedHello, printable, read_hellos
+from polytls.fingerprint.texts import MAX_TEXT_CHARS, looks_like_text
 from polytls.profiles import Catalog
+from polytls.profiles.directory import read_file
 from polytls.wire.client_hello import HelloError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from polytls.profiles.spec import HelloSpec
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 STDIN = "-"
 
@@ -44,6 +40,21 @@ def hellos_from(source: str, read_stdin: Callable[[int], bytes]) -> tuple[Captur
     except CaptureError as problem:
         name = "standard input" if source == STDIN else source
         raise CaptureError(f"{name}: {problem}") from None
+
+
+def text_in(source: str, read_stdin: Callable[[int], bytes]) -> str | None:
+    """The fingerprint's text that a source is or holds; None where it is a capture. Raises OSError."""
+    if source == STDIN:
+        data = read_stdin(MAX_FILE_BYTES + 1)
+    elif looks_like_text(source):
+        return source
+    elif "\0" not in source and Path(source).is_file():
+        with Path(source).open("rb") as file:
+            data = file.read(2 * MAX_TEXT_CHARS)
+    else:
+        return None
+    text = data[: 2 * MAX_TEXT_CHARS].decode("ascii", errors="replace").strip()
+    return text if looks_like_text(text) else None
 
 
 def clients_from(source: str, read_stdin: Callable[[int], bytes]) -> tuple[Client, ...]:
@@ -67,29 +78,15 @@ def one_client(clients: Sequence[Client], source: str) -> Client:
     return clients[0]
 
 
-def profile_in(path: Path) -> HelloSpec:
+def profile_in(path: Path, catalog: Catalog | None = None) -> HelloSpec:
     """The only profile of a TOML file: a ``[profiles.NAME]`` table, or a file of its own as the built-in ones
-    are. Raises `CaptureError`, `ProfileError`, OSError."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CaptureError(f"{path}: is not TOML: {error}") from None
-    tables = table.get("profiles", {path.stem: table})
-    if not isinstance(tables, dict) or not tables:
-        raise CaptureError(f"{path}: has no profile in [profiles]")
-    if len(tables) > 1:
-        names = ", ".join(map(printable, tables))
+    are. Its base may be any profile of `catalog`. Raises `CaptureError`, `ProfileError`."""
+    found = read_file(path, strict=False)
+    if len(found) > 1:
+        names = ", ".join(printable(entry.name) for entry in found)
         raise CaptureError(
-            f"{path}: has {len(tables)} profiles ({names}); give it by --config, and name the profile"
+            f"{path}: has {len(found)} profiles ({names}); give it by --config, and name the profile"
         )
-    bare = {name: _without_aliases(table) for name, table in tables.items()}
-    catalog = Catalog.load(bare, str(path))
-    (name,) = tables
-    return catalog.require(name, source=str(path), key="profiles")
-
-
-def _without_aliases(table: object) -> Any:
-    """A copy of a built-in profile has its aliases too, which are taken; here they are of no use."""
-    if not isinstance(table, dict):
-        return table  # the catalog says what is wrong
-    return {key: value for key, value in table.items() if key != "aliases"}
+    (entry,) = found
+    beside = (catalog or Catalog.load({}, str(path))).beside(entry)
+    return beside.require(entry.name, source=str(path), key="profiles")

@@ -17,12 +17,16 @@ from polytls.cli.fingerprint import read_stdin
 from polytls.errors import PolytlsError, UserError
 from polytls.fingerprint.diff import compare
 from polytls.fingerprint.normal import NormalHello, normalise
+from polytls.profiles.http2 import FlightError
+from polytls.profiles.http2_learn import learn_http2
 from polytls.wire.client_hello import HelloError
 
 if TYPE_CHECKING:
+    from polytls.capture.clients import Client
     from polytls.capture.goldens import Goldens
     from polytls.capture.verify import Verified
     from polytls.profiles import Catalog, HelloSpec
+    from polytls.profiles.http2 import Http2
 
 _RED, _GREEN, _RESET = "\x1b[31m", "\x1b[32m", "\x1b[0m"
 
@@ -31,7 +35,8 @@ def run_diff(args: argparse.Namespace, catalog: Catalog) -> int:
     """Print where A and B differ; 1 where they do. Raises `UserError`, `PolytlsError`, OSError."""
     if args.a == args.b == "-":
         raise UserError("standard input can be one of A and B, not both")
-    found = compare(args.a, _normal(args.a, catalog), args.b, _normal(args.b, catalog))
+    (left, left_http2), (right, right_http2) = (_side(what, catalog) for what in (args.a, args.b))
+    found = compare(args.a, left, args.b, right, (left_http2, right_http2))
     if args.json:
         print(json.dumps(found.as_dict(), indent=1))
     else:
@@ -90,23 +95,31 @@ def _line(verified: Verified, width: int) -> str:
     return f"{verified.profile:{width}}  {word}  ({verified.reference})"
 
 
-def _normal(what: str, catalog: Catalog) -> NormalHello:
+def _side(what: str, catalog: Catalog) -> tuple[NormalHello, Http2 | None]:
     """What a name, a TOML file or a capture stands for. Raises `UserError`, `PolytlsError`, OSError."""
     from polytls.capture.sources import clients_from, one_client, profile_in
 
     spec = catalog.find(what) if what != "-" else None
     if spec is None and what.endswith(".toml"):
-        spec = profile_in(Path(what))
+        spec = profile_in(Path(what), catalog)
     if spec is not None:
-        return _normal_profile(spec)
+        return _normal_profile(spec), spec.http2
     if what != "-" and not Path(what).exists():
         if os.sep in what:
             raise UserError(f"{what}: there is no such file")
         catalog.require(what, source="command line", key="A, B")  # says which there are
     try:
-        return normalise(one_client(clients_from(what, read_stdin), what).hellos)
+        client = one_client(clients_from(what, read_stdin), what)
+        return normalise(client.hellos), _flight(client)
     except HelloError as problem:
         raise UserError(f"{what}: {problem}") from None
+    except FlightError as problem:
+        raise UserError(f"{what}: its HTTP/2 first flight: {problem.key} {problem}") from None
+
+
+def _flight(client: Client) -> Http2 | None:
+    """Where the capture has one. Raises `FlightError`."""
+    return learn_http2(client.http2).http2 if client.http2 else None
 
 
 def _normal_profile(spec: HelloSpec) -> NormalHello:

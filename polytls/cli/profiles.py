@@ -15,6 +15,7 @@ _EPILOG = """\
 examples:
   polytls profiles list
   polytls profiles list --config config/polytls.toml
+  polytls profiles list --profiles profiles/
   polytls profiles show firefox > mine.toml      # complete: a start for a profile of your own
   polytls profiles learn handshake.pcap --name lab --out lab.toml
   polytls profiles diff chrome lab.toml
@@ -27,12 +28,16 @@ examples:
   polytls profiles learn hellos.json --name lab-app            # to standard output
   polytls profiles learn traffic.pcapng --name lab --out profiles/      # several clients: a file each
   polytls profiles learn --listen 127.0.0.1:8443 --count 4 --name lab-app
+  polytls profiles learn 771,4865-4866,0-10-13-43-45-51,29-23, --name lab --base openssl
 
 SOURCE holds ClientHellos as for `polytls fingerprint`. Several of one client tell what varies: whether it
 permutes its extensions, which lengths and algorithms of GREASE ECH it draws. What is written is a
 [profiles.NAME] table for a configuration. What a first ClientHello does not show is taken from the TLS
-library that wrote it, and what was left out or supplied is said in comments. JA3 and JA4_r texts are no
-sources yet.
+library that wrote it, and what was left out or supplied is said in comments.
+
+SOURCE may be a JA3 text, JA4_r or JA4_ro as well, or a file with one. Such a text tells a few lists and no
+more: the rest is the nearest profile's, or --base's, and all that was filled in is said on stderr and in
+comments. What is written has the text exactly, or says that it has not. Hashes tell nothing.
 """
 
 _DIFF_EPILOG = """\
@@ -83,17 +88,18 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show = what.add_parser("show", help="one profile, as TOML", allow_abbrev=False)
     show.add_argument("name", metavar="NAME", help="of the profile, in any case")
     show.set_defaults(run=run_show)
-    _add_learn(what)
+    learn = _add_learn(what)
     diff = _add_diff(what)
     verify = _add_verify(what)
-    for each in (listing, show, diff, verify):
+    for each in (listing, show, learn, diff, verify):
         each.add_argument("--config", type=Path, metavar="FILE", help="configuration (TOML) with profiles")
+        each.add_argument("--profiles", type=Path, metavar="DIR", help="profile files, NAME.toml")
 
 
-def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     from polytls.cli.capture import add_ca_dir, add_listen, positive
 
-    parser = what.add_parser(
+    parser: argparse.ArgumentParser = what.add_parser(
         "learn",
         help="write a profile from captured ClientHellos",
         description="Write the profile of a client whose ClientHellos were captured, or that connects now.",
@@ -102,7 +108,7 @@ def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("source", metavar="SOURCE", nargs="?", help="a capture; -: standard input")
+    add("source", metavar="SOURCE", nargs="?", help="a capture, or a text; -: standard input")
     add("--name", metavar="NAME", required=True, help="of the profile")
     add(
         "--out",
@@ -112,7 +118,9 @@ def _add_learn(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add_listen(parser, None)
     add_ca_dir(parser)
     add("--count", type=positive, metavar="N", help="with --listen: learn from N connections (4)")
+    add("--base", metavar="NAME", help="of a text: the profile that has the rest (the nearest one)")
     parser.set_defaults(run=run_learn)
+    return parser
 
 
 def _add_diff(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -189,7 +197,7 @@ def run_learn(args: argparse.Namespace) -> int:
     """Write the profiles of captured clients. Raises `UserError`, `PolytlsError`, OSError."""
     from polytls.cli import learn
 
-    return learn.run(args)
+    return learn.run(args, load_catalog(args)[1])
 
 
 def run_diff(args: argparse.Namespace) -> int:
@@ -207,9 +215,10 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def load_catalog(args: argparse.Namespace) -> tuple[Settings, Catalog]:
-    """The profiles of --config and the built-in ones. Raises `UserError`."""
+    """The profiles of --config and --profiles, and the built-in ones. Raises `UserError`."""
     from polytls.config import load_settings
     from polytls.profiles import Catalog
 
-    settings = load_settings(args.config, os.environ, {}).settings
-    return settings, Catalog.load(settings.profile_tables, settings.source)
+    given = {} if args.profiles is None else {"profiles.directory": str(args.profiles)}
+    settings = load_settings(args.config, os.environ, given).settings
+    return settings, Catalog.of_settings(settings)

@@ -54,6 +54,7 @@ _KEYS = {
     "drain_timeout": "proxy.timeouts.drain",
     "threads": "engine.threads",
     "log_format": "log.format",
+    "profiles": "profiles.directory",
 }
 
 
@@ -72,6 +73,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--listen", metavar="ADDR", help="IPV4:PORT or [IPV6]:PORT; port 0: any free one (127.0.0.1:8080)")
     add("--mode", choices=tuple(_MODES), help="terminate TLS, or relay it untouched (mitm)")
     add("--profile", metavar="NAME", help="upstream profile of tunnels that ask for none (default)")
+    add("--profiles", metavar="DIR", help="profile files, NAME.toml, beside the built-in profiles")
     add("--ca-dir", type=Path, metavar="DIR", help=f"root CA: {KEY_NAME} and {CERT_NAME} in DIR (ca)")
     add("--upstream-ca-file", metavar="F", help="PEM certificates to trust upstream, besides the system's")
     add(

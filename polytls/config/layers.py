@@ -86,6 +86,7 @@ def profile_tables(table: Mapping[str, object], source: str) -> dict[str, dict[s
     if not isinstance(tables, Mapping):
         problem = f"is {type_of(tables)}; allowed: tables [profiles.NAME]"
         raise ProfileError(source, PROFILES_TABLE, problem)
+    tables = {name: table for name, table in tables.items() if not _is_setting(name)}
     for name, profile in tables.items():
         if not isinstance(profile, Mapping):
             path = key_path(PROFILES_TABLE, name)
@@ -126,13 +127,21 @@ def _walk(table: Mapping[str, object], at: tuple[str, ...], source: str) -> Iter
         # A quoted key may hold dots itself: `"proxy.mode" = ...` is not `proxy.mode = ...`.
         if path in BY_PATH and "." not in name:
             yield Given(BY_PATH[path], value, source)
+        elif at == (PROFILES_TABLE,):
+            continue  # a profile
+        elif here == (PROFILES_TABLE,) and not isinstance(value, Mapping):
+            continue  # `profile_tables` says what is wrong
         elif here in _TABLES:
             if not isinstance(value, Mapping):
                 problem = f"is {type_of(value)}; allowed: a table [{path}]"
                 raise ConfigError(source, key_path(*here), problem)
             yield from _walk(value, here, source)
-        elif here != (PROFILES_TABLE,):
+        else:
             raise ConfigError(source, key_path(*here), _unknown_key(here))
+
+
+def _is_setting(name: str) -> bool:
+    return "." not in name and f"{PROFILES_TABLE}.{name}" in BY_PATH
 
 
 def _unknown_key(here: tuple[str, ...]) -> str:
@@ -140,8 +149,6 @@ def _unknown_key(here: tuple[str, ...]) -> str:
     depth = len(at)
     parts = [key.path.split(".") for key in KEYS]
     siblings = list(dict.fromkeys(path[depth] for path in parts if path[:depth] == at and len(path) > depth))
-    if not at:
-        siblings.append(PROFILES_TABLE)
     elsewhere = [key.path for key in KEYS if key.path.split(".")[-1] == name]
     if elsewhere and nearest(name, siblings) is None:
         return f"unknown key (did you mean {' or '.join(elsewhere)}?); allowed: {', '.join(siblings)}"
@@ -156,7 +163,10 @@ def _meant_as_setting(name: str) -> bool:
 
 def _unknown_variable(name: str) -> str:
     if name.startswith(f"{ENV_PREFIX}{PROFILES_TABLE.upper()}__"):
-        return "profiles cannot be set by variables; write them in the configuration file"
+        return (
+            "profiles cannot be set by variables, but for POLYTLS_PROFILES__DIRECTORY; write them in the"
+            " configuration file, or in files of that directory"
+        )
     guess = _SINGLE_SCORES.get(name) or nearest(name, BY_ENV)
     hint = f" (did you mean {guess}?)" if guess else ""
     return f"unknown variable{hint}; allowed: {ENV_PREFIX} and a key path, __ for each dot"

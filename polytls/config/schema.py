@@ -23,6 +23,7 @@ from polytls.settings import (
     MirrorUnsupported,
     NonTls,
     OtlpProtocol,
+    RootKey,
     Settings,
     SniPolicy,
 )
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 ENV_PREFIX = "POLYTLS_"
 
 PROFILES_TABLE = "profiles"
-"""The tables that `polytls.profiles` reads. They are carried through as parsed TOML, from the file only."""
+"""Its tables are for `polytls.profiles` to read. They are carried through as parsed TOML, from the file only;
+what else it holds are settings like others."""
 
 _HOUR = 3_600
 _DAY = 24 * _HOUR
@@ -226,6 +228,12 @@ KEYS: tuple[Key, ...] = (
         "How many leaf certificates are kept.",
     ),
     Key(
+        "proxy.certificate.root_key",
+        "certificate.root_key",
+        kinds.choice(RootKey),
+        "The key of a root CA when it is created. rsa: RSA-2048; ecdsa: P-256, by which new names cost less.",
+    ),
+    Key(
         "proxy.certificate.leaf_key",
         "certificate.leaf_key",
         kinds.choice(LeafKey),
@@ -350,6 +358,14 @@ KEYS: tuple[Key, ...] = (
         kinds.label(),
         "The service.instance.id; unset: a new one for each start.",
         example='"proxy-1"',
+    ),
+    Key(
+        f"{PROFILES_TABLE}.directory",
+        "profiles.directory",
+        kinds.path(),
+        "A directory of profile files, NAME.toml, that are loaded beside the built-in ones.",
+        "--profiles",
+        example='"profiles"',
     ),
 )
 

@@ -71,7 +71,7 @@ class Chain(Generic[T]):
     """Made by `Engine.chain`. Each method adds an operation; `run` submits them, and gives the facts of the
     one added last. To be run once, at once: what operations point to is read when they are submitted."""
 
-    __slots__ = ("_engine", "_far", "_held", "_ops", "_relaying", "_steps")
+    __slots__ = ("_engine", "_far", "_held", "_last", "_ops", "_steps")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -79,7 +79,7 @@ class Chain(Generic[T]):
         self._steps: list[_Step] = []
         self._held: list[object] = []  # what the operations point to
         self._far: Stream | None = None  # what `connect` has connected
-        self._relaying: Stream | None = None
+        self._last: Stream | None = None  # whose operation was added last
 
     def connect(
         self,
@@ -208,8 +208,6 @@ class Chain(Generic[T]):
         op.idle_ms = milliseconds(idle)
         op.half_idle_ms = milliseconds(half_idle)
 
-        self._relaying = stream
-
         def relayed(facts: RelayFacts) -> None:
             if facts.failure not in _NOT_BEGUN:  # the engine has closed both
                 stream.closed = True
@@ -236,8 +234,8 @@ class Chain(Generic[T]):
         engine.submit(self._ops, last + 1)
         self._held.clear()
         final = self._ops[last]
-        if self._relaying is not None:
-            self._relaying.relay_tag = final.tag
+        if self._last is not None:
+            self._last.tag = final.tag
         try:
             return await future
         except asyncio.CancelledError:
@@ -245,6 +243,7 @@ class Chain(Generic[T]):
             raise
 
     def _op(self, kind: int, stream: Stream, timeout: float, limit: int = 0) -> CData:
+        self._last = stream
         op = self._ops[len(self._steps)]
         op.kind = kind
         op.stream = stream.handle

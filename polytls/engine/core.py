@@ -217,11 +217,13 @@ class Engine:
                 self._expected.pop(ops[index].tag, None)
             raise EngineError(f"submit: {status_name(status)}")
 
-    def cancel(self, handle: int, tag: int) -> None:
+    def cancel(self, handle: int, tag: int) -> bool:
         """Asks for the operation `tag`, or whichever of its chain is under way on the loop of the stream
-        `handle`, to end now; its completion says how it ended. Tags of the past do nothing."""
-        if not self._closed:
-            lib.ptl_cancel(self._native, handle, tag)
+        `handle`, to end now; its completion says how it ended. False: it has ended before."""
+        if self._closed or tag not in self._expected:
+            return False
+        lib.ptl_cancel(self._native, handle, tag)
+        return True
 
     # --- completions ----------------------------------------------------------------------------
 

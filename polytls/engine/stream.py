@@ -25,17 +25,17 @@ MAX_HELLO_BYTES = 65_536
 class Stream:
     """One connection. Made by the engine: `Accepted.stream`, `Connected.stream`.
 
-    `closed`: it was closed here, or by a relay that has ended. `relay_tag`: of its last relay, 0 before.
+    `closed`: it was closed here, or by a relay that has ended. `tag`: of what was last submitted, 0 before.
     """
 
-    __slots__ = ("_engine", "closed", "handle", "relay_tag", "side")
+    __slots__ = ("_engine", "closed", "handle", "side", "tag")
 
     def __init__(self, engine: Engine, handle: int, side: Side) -> None:
         self._engine = engine
         self.handle = handle
         self.side = side
         self.closed = False
-        self.relay_tag = 0
+        self.tag = 0
 
     async def write(self, data: bytes, *, timeout: float) -> None:
         """Done when the kernel has taken every byte."""
@@ -90,10 +90,10 @@ class Stream:
         chain = self._engine.chain()
         return await chain.relay(self, upstream, idle=idle, lifetime=lifetime, half_idle=half_idle).run()
 
-    def end_relay(self) -> None:
-        """Asks a running relay of this stream to end now: its facts say "cancelled"."""
-        if self.relay_tag:
-            self._engine.cancel(self.handle, self.relay_tag)
+    def end(self) -> bool:
+        """Asks what is under way on this stream, or waits for its turn there, to end now: it fails with
+        CANCELLED, and the facts of a relay say so. False: there is nothing."""
+        return self._engine.cancel(self.handle, self.tag)
 
     def close(self, *, alert: int | None = None, reset: bool = False) -> None:
         """Flushes and closes: with a fatal TLS `alert` (in the clear where no handshake has begun), else

@@ -7,6 +7,8 @@ heading and rows of two cells. Lists are aligned, so that one value more on one 
 shift of all that follow. Extensions are compared in the order of the wire where both clients keep one;
 where one permutes, order says nothing and both are sorted, the permuting told in a row of its own.
 
+First flights of HTTP/2 are lined up where both are known.
+
 `polytls.fingerprint.normal.difference` is the judge of whether a hello is what was expected; this shows, and
 takes no side: both cells are what was seen. `as_text` is for people, `as_dict` for programs.
 """
@@ -18,8 +20,11 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
+from polytls.profiles.http2 import GREASE_SETTING, setting_name
+
 if TYPE_CHECKING:
     from polytls.fingerprint.normal import EchShape, NormalHello
+    from polytls.profiles.http2 import Http2
 
 _RED, _GREEN, _BOLD, _RESET = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[0m"
 _EMPTY = "-"
@@ -97,8 +102,14 @@ class Comparison:
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def compare(left_name: str, left: NormalHello, right_name: str, right: NormalHello) -> Comparison:
-    """Line up two clients."""
+def compare(
+    left_name: str,
+    left: NormalHello,
+    right_name: str,
+    right: NormalHello,
+    http2: tuple[Http2 | None, Http2 | None] = (None, None),
+) -> Comparison:
+    """Line up two clients. `http2` are their first flights; a capture of a hello alone has none."""
     sections = [
         _single("record version", left.record_version, right.record_version),
         _single("legacy version", left.legacy_version, right.legacy_version),
@@ -116,7 +127,39 @@ def compare(left_name: str, left: NormalHello, right_name: str, right: NormalHel
         _single("padding", _either(left.padding), _either(right.padding)),
         Section("equal values", _aligned(sorted(left.equalities), sorted(right.equalities))),
     ]
+    if http2[0] is not None and http2[1] is not None:
+        sections += _flights(http2[0], http2[1])
     return Comparison(left_name, right_name, tuple(section for section in sections if section.rows))
+
+
+def _flights(left: Http2, right: Http2) -> list[Section]:
+    settings, frames = [
+        _aligned(words(left), words(right)) for words in (_settings, _priority_frames)
+    ]  # in order
+    return [
+        Section("HTTP/2 settings", settings),
+        _single("HTTP/2 window update", str(left.window_update), str(right.window_update)),
+        Section("HTTP/2 priority frames", frames),
+        _single("HTTP/2 first stream", str(left.stream), str(right.stream)),
+        _single("HTTP/2 priority", *(str(one.priority or _EMPTY) for one in (left, right))),
+        Section("HTTP/2 pseudo-headers", _aligned(left.pseudo_headers, right.pseudo_headers)),
+        _single(
+            "HTTP/2 window update of the stream",
+            str(left.stream_window_update),
+            str(right.stream_window_update),
+        ),
+    ]
+
+
+def _settings(flight: Http2) -> list[str]:
+    return [
+        "GREASE" if one == GREASE_SETTING else f"{setting_name(one.id)} = {one.value}"
+        for one in flight.settings
+    ]
+
+
+def _priority_frames(flight: Http2) -> list[str]:
+    return [f"stream {one.stream} {one.priority}" for one in flight.priority_frames]
 
 
 def _single(heading: str, left: str, right: str) -> Section:

@@ -92,10 +92,12 @@ def _rank(version: int) -> int:
 
 
 def _alpn(hello: ClientHello) -> str:
-    """ "ALPN Extension Value": the ends of the first protocol, or of its hexadecimal form."""
     first = next(iter(hello.alpn), b"")
-    if not first:
-        return "00"
+    return protocol_ends(first) if first else "00"
+
+
+def protocol_ends(first: bytes) -> str:
+    """ "ALPN Extension Value": the ends of the first protocol (not empty), or of its hexadecimal form."""
     ends = bytes((first[0], first[-1]))
     if ends.isalnum():  # of bytes: ASCII alone
         return ends.decode("ascii")

@@ -34,6 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from polytls.errors import CAError
 from polytls.pki import store
 from polytls.pki.passphrase import read_passphrase
+from polytls.settings import RootKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +87,11 @@ class RootCA:
         """When its validity ends, UTC. No leaf lives longer."""
         return self.certificate.not_valid_after_utc
 
+    @property
+    def signs_fast(self) -> bool:
+        """Whether a signature costs tens of microseconds (ECDSA) and not hundreds (RSA)."""
+        return isinstance(self._key, ec.EllipticCurvePrivateKey)
+
     def sign_leaf(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         """Sign a leaf: RSA PKCS #1 v1.5 or ECDSA. For `polytls.pki.leaf` alone. Thread-safe."""
         return builder.sign(self._key, _signature_hash(self._key))
@@ -95,13 +101,18 @@ class RootCA:
 
 
 def load_or_create(
-    key_path: Path, cert_path: Path, passphrase: bytes | None, *, now: datetime | None = None
+    key_path: Path,
+    cert_path: Path,
+    passphrase: bytes | None,
+    *,
+    kind: RootKey = RootKey.RSA,
+    now: datetime | None = None,
 ) -> RootCA:
     """Load the root CA, creating it first if neither file is there.
 
-    A new key is PKCS #8 PEM, mode 0600, encrypted if there is a `passphrase`; the certificate beside it
-    is PEM, mode 0644; a missing key directory is created with mode 0700. Any number of processes may
-    start at once: one creates the pair, all load that one. `now` (aware) stands in for the clock.
+    A new key is of that `kind`, PKCS #8 PEM, mode 0600, encrypted if there is a `passphrase`; the certificate
+    beside it is PEM, mode 0644; a missing key directory is created with mode 0700. Any number of processes
+    may start at once: one creates the pair, all load that one. `now` (aware) stands in for the clock.
 
     Raises CAError as `load` does, and if the pair cannot be written.
     """
@@ -110,7 +121,7 @@ def load_or_create(
     if not (store.present(key_path) and store.present(cert_path)):
         store.make_directory(key_path.parent, store.DIRECTORY_MODE)
         with store.locked(key_path.parent):
-            _make_whole(key_path, cert_path, passphrase, now or _now())
+            _make_whole(key_path, cert_path, passphrase, kind, now or _now())
     return load(key_path, cert_path, passphrase, now=now)
 
 
@@ -149,7 +160,9 @@ def load(key_path: Path, cert_path: Path, passphrase: bytes | None, *, now: date
 # Creating
 
 
-def _make_whole(key_path: Path, cert_path: Path, passphrase: bytes | None, now: datetime) -> None:
+def _make_whole(
+    key_path: Path, cert_path: Path, passphrase: bytes | None, kind: RootKey, now: datetime
+) -> None:
     """Create the pair, or finish one whose creation was interrupted. Called under the lock.
 
     A lone file that is none of our leftovers is left alone: `load` reports it.
@@ -157,7 +170,7 @@ def _make_whole(key_path: Path, cert_path: Path, passphrase: bytes | None, now: 
     certificate: x509.Certificate | None = None
     has_key, has_certificate = store.present(key_path), store.present(cert_path)
     if not has_key and not has_certificate:
-        _create(key_path, cert_path, passphrase, now)
+        _create(key_path, cert_path, passphrase, kind, now)
     elif has_key and not has_certificate and store.present(store.staged(cert_path)):
         with suppress(CAError):  # cut short: not from the interrupted creation, which flushed it first
             certificate = _load_certificate(store.staged(cert_path))
@@ -165,8 +178,13 @@ def _make_whole(key_path: Path, cert_path: Path, passphrase: bytes | None, now: 
             store.publish(cert_path)
 
 
-def _create(key_path: Path, cert_path: Path, passphrase: bytes | None, now: datetime) -> None:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=NEW_RSA_BITS)
+def _create(key_path: Path, cert_path: Path, passphrase: bytes | None, kind: RootKey, now: datetime) -> None:
+    key: SigningKey
+    match kind:
+        case RootKey.RSA:
+            key = rsa.generate_private_key(public_exponent=65537, key_size=NEW_RSA_BITS)
+        case RootKey.ECDSA:
+            key = ec.generate_private_key(ec.SECP256R1())
     certificate = _self_signed(key, now)
     store.make_directory(cert_path.parent, 0o755)  # no-op beside the key, where it is 0700 already
     # A crash can leave the one of two staged files that this start would not overwrite.
@@ -185,7 +203,7 @@ def _key_pem(key: SigningKey, passphrase: bytes | None) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
-def _self_signed(key: rsa.RSAPrivateKey, now: datetime) -> x509.Certificate:
+def _self_signed(key: SigningKey, now: datetime) -> x509.Certificate:
     """RFC 5280 §4.2.1: the extensions of a CA that signs leaves and nothing else."""
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     # Part of the key's own identifier in the name tells this root from the next one in a trust store.

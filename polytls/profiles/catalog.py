@@ -1,18 +1,19 @@
-"""All the profiles there are: the built-in ones and those of the configuration.
+"""All the profiles there are: the built-in ones, those of the configuration and those of a directory.
 
-A name is looked up in lower case, first among the configured profiles, then among the built-in ones,
-then among the aliases. A configured profile may take the name of a built-in one (or of its alias) and then
-stands in for it, beginning from it.
+A name is looked up in lower case, first among the profiles of one's own and their aliases, then among the
+built-in ones, then among theirs. A profile of one's own may take the name of a built-in one (or of its alias)
+and then stands in for it, beginning from it; in a file of the profile directory, and for an alias anywhere,
+only with ``override = true`` (`polytls.profiles.entries` has the rules).
 
 Where a table's values come from, in this order:
 
-1. ``base = "NAME"``: that profile, built-in or configured, by name or alias;
+1. ``base = "NAME"``: that profile, built-in or one's own, by name or alias;
 2. no base, but a built-in profile of the same name: that one;
 3. else the profile ``default``, as configured where it is.
 
 Inside its own table a name means the built-in profile, so ``[profiles.chrome]`` with ``base = "chrome"`` is
 no cycle. Built-ins have no base: each file says everything about one client, and overriding one profile
-never changes another built-in. Chains are followed without recursion; cycles are errors.
+never changes another built-in. Chains are followed without recursion, from file to file; cycles are errors.
 
 A built-in is read when it is first asked for, and kept: a proxy uses one or two of some sixty. Their names
 and aliases are known without reading any, from `polytls.profiles.index`.
@@ -21,16 +22,21 @@ and aliases are known without reading any, from `polytls.profiles.index`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from polytls.errors import ProfileError
+from polytls.profiles.entries import MIRROR, Entry, check_names, entries_of, located
 from polytls.profiles.index import BUILTINS
-from polytls.profiles.parse import parse_aliases, parse_base, parse_profile
-from polytls.profiles.spec import HelloSpec, canonical_name
-from polytls.profiles.wording import key_path, shown, type_of, unknown
+from polytls.profiles.parse import parse_base, parse_profile
+from polytls.profiles.wording import key_path, shown, unknown
+
+if TYPE_CHECKING:
+    from polytls.profiles.spec import HelloSpec
+    from polytls.settings import Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,10 +45,6 @@ else:
 
 DEFAULT_NAME = "default"
 """The profile used where none is chosen, and the base of tables that name none."""
-
-MIRROR = "mirror"
-"""The name by which a tunnel asks for its own client's hello to be repeated (`polytls.proxy.mirror`). It is
-no profile here, and no profile of one's own can have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +57,51 @@ class Catalog:
     _builtins: _Builtins
     _configured: Mapping[str, HelloSpec]
     _aliases: Mapping[str, str]
+    _entries: tuple[Entry, ...] = ()
 
     @classmethod
-    def load(cls, tables: Mapping[str, Mapping[str, object]], source: str) -> Catalog:
-        """The built-in profiles and the ``[profiles.NAME]`` tables of the file `source`.
+    def load(cls, tables: Mapping[str, object], source: str, files: Iterable[Entry] = ()) -> Catalog:
+        """The built-in profiles, the ``[profiles.NAME]`` tables of the file `source`, a directory's `files`.
 
         Raises `ProfileError` for the first thing that is wrong in a table.
         """
+        return cls._of((*entries_of(tables, source), *files))
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Catalog:
+        """All that a configuration names. Reads its profile directory. Raises `ProfileError`."""
+        directory = settings.profiles.directory
+        files: Iterable[Entry] = ()
+        if directory is not None:
+            from polytls.profiles.directory import read_directory
+
+            files = read_directory(directory)
+        return cls.load(settings.profile_tables, settings.source, files)
+
+    @classmethod
+    def _of(cls, entries: tuple[Entry, ...]) -> Catalog:
         builtins = _Builtins()
-        resolver = _Resolver(builtins, _by_name(tables, source), source)
-        return cls(builtins, MappingProxyType(resolver.specs()), MappingProxyType(resolver.aliases()))
+        check_names(entries, {**{name: name for name in BUILTINS}, **builtins.aliases})
+        resolver = _Resolver(builtins, {entry.name: entry for entry in entries})
+        specs, aliases = MappingProxyType(resolver.specs()), MappingProxyType(resolver.aliases())
+        return cls(builtins, specs, aliases, entries)
+
+    def beside(self, entry: Entry) -> Catalog:
+        """These profiles and one of another file, which goes before all that is called like it.
+
+        Raises `ProfileError`.
+        """
+        others = (
+            replace(other, aliases=tuple(alias for alias in other.aliases if alias != entry.name))
+            for other in self._entries
+            if other.name != entry.name and other.source != entry.source
+        )
+        return self._of((*others, replace(entry, aliases=(), override=True)))
 
     def find(self, name: str) -> HelloSpec | None:
         """The profile with this name or alias, in any case; None where there is none."""
         lower = name.lower()
-        return self._named(lower) or self._named(self._aliases.get(lower, ""))
+        return self._named(self._aliases.get(lower, lower))
 
     def require(self, name: str, *, source: str, key: str) -> HelloSpec:
         """The profile with this name, or a `ProfileError` that blames `key` in `source`."""
@@ -86,12 +118,18 @@ class Catalog:
 
     def specs(self) -> tuple[HelloSpec, ...]:
         """Every profile once, sorted by name."""
-        found = (self._named(name) for name in sorted({*self._configured, *BUILTINS}))
+        reachable = {*self._configured, *BUILTINS} - self._aliases.keys()
+        found = (self._named(name) for name in sorted(reachable))
         return tuple(spec for spec in found if spec is not None)
 
     def aliases_of(self, spec: HelloSpec) -> tuple[str, ...]:
         """The other names of a profile, sorted."""
         return tuple(sorted(alias for alias, name in self._aliases.items() if name == spec.name))
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """The names of the profiles of one's own."""
+        return tuple(self._configured)
 
     def _named(self, name: str) -> HelloSpec | None:
         return self._configured.get(name) or self._builtins.find(name)
@@ -123,86 +161,70 @@ def builtin_table(name: str) -> dict[str, object]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
-def _by_name(tables: Mapping[str, Mapping[str, object]], source: str) -> dict[str, Mapping[str, object]]:
-    """The configured tables by canonical name. Raises `ProfileError`."""
-    found: dict[str, Mapping[str, object]] = {}
-    for written, table in tables.items():
-        path = key_path("profiles", written)
-        name = canonical_name(written)
-        if name is None:
-            allowed = "1 to 64 letters, digits, '.', '_', '-', the first a letter or digit"
-            raise ProfileError(source, path, f"is not a profile name; allowed: {allowed}")
-        if not isinstance(table, Mapping):
-            raise ProfileError(source, path, f"is {type_of(table)}; allowed: a table of knobs")
-        if name == MIRROR or MIRROR in parse_aliases(name, table, source):
-            raise ProfileError(
-                source, path, "is the name by which clients ask for their own hello; allowed: any other"
-            )
-        if name in found:
-            raise ProfileError(source, path, "is defined twice; names differ in more than case")
-        found[name] = table
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class _Resolver:
-    """Bases and aliases of the configured tables, worked out against the built-in profiles."""
+    """Bases and aliases of the profiles of one's own, worked out against the built-in ones."""
 
     builtins: _Builtins
-    tables: Mapping[str, Mapping[str, object]]
-    source: str
+    entries: Mapping[str, Entry]
 
     def aliases(self) -> dict[str, str]:
-        """Alias -> name. A new alias must be a new name: to change a known one, configure it by name."""
-        found = dict(self.builtins.aliases)
-        for name, table in self.tables.items():
-            for alias in parse_aliases(name, table, self.source):
-                if alias in self.tables or alias in BUILTINS or alias in found:
-                    path = key_path("profiles", name, "aliases")
-                    problem = f"{shown(alias)} already names a profile; allowed: a name not in use"
-                    raise ProfileError(self.source, path, problem)
-                found[alias] = name
-        # A configured profile of an alias's name comes first anyway; it is no longer an alias then.
-        return {alias: name for alias, name in found.items() if alias not in self.tables}
+        """Alias -> name. One's own come first; a built-in's alias follows its name to who has taken it."""
+        own = {alias: entry.name for entry in self.entries.values() for alias in entry.aliases}
+        builtin = {alias: own.get(name, name) for alias, name in self.builtins.aliases.items()}
+        # A profile of one's own that has an alias's name comes first anyway; it is no longer an alias then.
+        return {alias: name for alias, name in {**builtin, **own}.items() if alias not in self.entries}
 
     def specs(self) -> dict[str, HelloSpec]:
-        """Every configured profile, with its base worked in."""
+        """Every profile of one's own, with its base worked in."""
         aliases = self.aliases()
         done: dict[str, HelloSpec] = {}
-        for name in self.tables:
+        for name in self.entries:
             base: HelloSpec | None = None
             chain: dict[str, None] = {}  # in order, and quick to search
             current: str | HelloSpec = name
             while isinstance(current, str) and current not in done:
                 if current in chain:
-                    cycle = " -> ".join([*list(chain)[list(chain).index(current) :], current])
-                    problem = f"profiles are based on each other ({cycle}); name a base outside the circle"
-                    raise ProfileError(self.source, key_path("profiles", current, "base"), problem)
+                    raise self._cycle([*list(chain)[list(chain).index(current) :], current])
                 chain[current] = None
-                current = self._base(current, aliases)
+                current = self._base(self.entries[current], aliases)
             base = done[current] if isinstance(current, str) else current
             for link in reversed(chain):
-                base = done[link] = parse_profile(link, self.tables[link], base, self.source)
+                entry = self.entries[link]
+                with located(entry.source, link, whole_file=entry.whole_file):
+                    base = done[link] = parse_profile(link, entry.table, base, entry.source)
         return done
 
-    def _base(self, name: str, aliases: Mapping[str, str]) -> str | HelloSpec:
-        """What the table `name` begins from: the name of a configured table, or a built-in profile."""
-        wanted = parse_base(name, self.tables[name], self.source)
+    def _cycle(self, names: list[str]) -> ProfileError:
+        entry = self.entries[names[0]]
+        files = list(dict.fromkeys(self.entries[name].source for name in names))
+        where = f", in {', '.join(files)}" if len(files) > 1 else ""
+        problem = (
+            f"profiles are based on each other ({' -> '.join(names)}{where}); name a base outside the circle"
+        )
+        return self._blamed(entry, problem)
+
+    def _base(self, entry: Entry, aliases: Mapping[str, str]) -> str | HelloSpec:
+        """What an entry begins from: the name of another one, or a built-in profile."""
+        with located(entry.source, entry.name, whole_file=entry.whole_file):
+            wanted = parse_base(entry.name, entry.table, entry.source)
         if wanted is None:
-            own = self._builtin(name)
+            own = self._builtin(entry.name)
             if own is not None:
                 return own
-            default = None if DEFAULT_NAME in self.tables else self._builtin(DEFAULT_NAME)
-            return default or DEFAULT_NAME
-        wanted = aliases.get(wanted, wanted)
-        if wanted in self.tables and wanted != name:
-            return wanted
+            wanted = DEFAULT_NAME
+        taken = aliases.get(wanted, wanted)
+        if taken in self.entries and taken != entry.name:
+            return taken
         found = self._builtin(wanted)
         if found is None:
-            known = sorted({*self.tables, *BUILTINS, *aliases} - {name})
-            problem = f"{shown(wanted)}: {unknown('profile', wanted, known)}"
-            raise ProfileError(self.source, key_path("profiles", name, "base"), problem)
+            known = sorted({*self.entries, *BUILTINS, *aliases} - {entry.name})
+            raise self._blamed(entry, f"{shown(wanted)}: {unknown('profile', wanted, known)}")
         return found
+
+    def _blamed(self, entry: Entry, problem: str) -> ProfileError:
+        path = ("base",) if entry.whole_file else ("profiles", entry.name, "base")
+        return ProfileError(entry.source, key_path(*path), problem)
 
     def _builtin(self, name: str) -> HelloSpec | None:
         return self.builtins.find(self.builtins.aliases.get(name, name))

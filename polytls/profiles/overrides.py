@@ -92,6 +92,13 @@ class KnobError(Exception):
         self.field = field
 
 
+def regreased(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
+    """`new` with the GREASE values that `old` has at its head and its end."""
+    head = old[:1] == (GREASE,)
+    end = len(old) > 1 and old[-1] == GREASE
+    return (*((GREASE,) * head), *new, *((GREASE,) * end))
+
+
 def _grease(hello: ExactHello, value: object) -> ExactHello:
     if value == hello.grease:
         return hello
@@ -145,7 +152,7 @@ def _alps_code_point(hello: ExactHello, value: object) -> ExactHello:
 def _groups(hello: ExactHello, value: object) -> ExactHello:
     groups = cast("tuple[int, ...]", value)
     old = hello.numbers(ExtensionType.SUPPORTED_GROUPS)
-    hello = _with_list(hello, ExtensionType.SUPPORTED_GROUPS, Numbers(_regreased(old, groups)))
+    hello = _with_list(hello, ExtensionType.SUPPORTED_GROUPS, Numbers(regreased(old, groups)))
     if hello.entry(ExtensionType.KEY_SHARE) is None:
         return hello
     shares = hello.numbers(ExtensionType.KEY_SHARE)
@@ -168,7 +175,7 @@ def _library_shares(hello: ExactHello) -> tuple[int, ...]:
 
 def _with_shares(hello: ExactHello, shares: tuple[int, ...]) -> ExactHello:
     old = hello.numbers(ExtensionType.KEY_SHARE)
-    new = _regreased(old, shares)
+    new = regreased(old, shares)
     hello = _with_list(hello, ExtensionType.KEY_SHARE, Numbers(new))
     return replace(hello, reuse_x25519=hello.reuse_x25519 and set(_plain(old)) <= set(new))
 
@@ -179,12 +186,12 @@ def _ciphers(hello: ExactHello, value: object) -> ExactHello:
     old = hello.cipher_suites
     tls13 = tuple(suite for suite in _plain(old) if suite >> 8 == 0x13)
     signals = tuple(suite for suite in old if suite in _SCSV)
-    return replace(hello, cipher_suites=_regreased(old, (*tls13, *tls12, *signals)))
+    return replace(hello, cipher_suites=regreased(old, (*tls13, *tls12, *signals)))
 
 
 def _sigalgs(hello: ExactHello, value: object) -> ExactHello:
     old = hello.numbers(ExtensionType.SIGNATURE_ALGORITHMS)
-    new = _regreased(old, cast("tuple[int, ...]", value))
+    new = regreased(old, cast("tuple[int, ...]", value))
     return _with_list(hello, ExtensionType.SIGNATURE_ALGORITHMS, Numbers(new))
 
 
@@ -212,7 +219,7 @@ def _versions(hello: ExactHello, low: int, high: int) -> ExactHello:
         return _tls12(hello)
     old = hello.numbers(ExtensionType.SUPPORTED_VERSIONS)
     new = tuple(range(high, low - 1, -1))
-    return _with_list(hello, ExtensionType.SUPPORTED_VERSIONS, Numbers(_regreased(old, new)))
+    return _with_list(hello, ExtensionType.SUPPORTED_VERSIONS, Numbers(regreased(old, new)))
 
 
 def _tls12(hello: ExactHello) -> ExactHello:
@@ -257,13 +264,6 @@ def _without(hello: ExactHello, extension: int) -> ExactHello:
 
 def _plain(values: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(value for value in values if value != GREASE)
-
-
-def _regreased(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
-    """`new` with the GREASE values that `old` has at its head and its end."""
-    head = old[:1] == (GREASE,)
-    end = len(old) > 1 and old[-1] == GREASE
-    return (*((GREASE,) * head), *new, *((GREASE,) * end))
 
 
 _EDITS: Mapping[str, Callable[[ExactHello, object], ExactHello]] = {

@@ -8,7 +8,9 @@ What a table of overrides does not name comes from the base. Two knobs may depen
 key share must be one of the groups, and in their order (BoringSSL asks both); an ALPS protocol must be one of
 the ALPN protocols. The rule for those is the same everywhere: what the table itself writes must agree, or it
 is an error; what it inherits is narrowed to what still fits. So ``base = "chrome"`` with
-``alpn_protos = ["http/1.1"]`` also loses ALPS, silently and as meant.
+``alpn_protos = ["http/1.1"]`` also loses ALPS and its HTTP/2 first flight, silently and as meant.
+
+``[http2]`` may stand beside either sort: over a base it is an edit of the base's, else it is complete.
 
 Pure: which table is whose base is the catalog's business.
 """
@@ -30,15 +32,24 @@ if TYPE_CHECKING:
 
     from polytls.profiles.exact import ExactHello
 
-STRUCTURE_KEYS = ("base", "aliases")
+STRUCTURE_KEYS = ("base", "aliases", "override")
 """Keys of a table that say how it relates to other profiles; the rest are knobs."""
 
-ALLOWED_KEYS = (*STRUCTURE_KEYS, *(knob.key for knob in KNOBS), "hello")
+ALLOWED_KEYS = (*STRUCTURE_KEYS, *(knob.key for knob in KNOBS), "hello", "http2")
 
-OPTIONAL_KEYS = (*STRUCTURE_KEYS, "description", "hello")
+OPTIONAL_KEYS = (*STRUCTURE_KEYS, "description", "hello", "http2")
 """What a table without a base may leave out."""
 
-EXACT_KEYS = ("aliases", "description", "captured_from", "captured_on", "session_resumption", "hello")
+EXACT_KEYS = (
+    "aliases",
+    "override",
+    "description",
+    "captured_from",
+    "captured_on",
+    "session_resumption",
+    "hello",
+    "http2",
+)
 """What a table with ``[hello]`` may hold."""
 
 
@@ -49,7 +60,12 @@ def parse_profile(name: str, table: Mapping[str, object], base: HelloSpec | None
     Raises `ProfileError` naming `source` (a file), the key path and what is allowed.
     """
     if "hello" in table:
-        return _exact(name, table, source)
+        return _with_http2(_exact(name, table, source), table, None)
+    return _with_http2(_by_knobs(name, table, base, source), table, base)
+
+
+def _by_knobs(name: str, table: Mapping[str, object], base: HelloSpec | None, source: str) -> HelloSpec:
+    """A profile without ``[hello]``."""
     _check_keys(name, table, base, source)
     written = _written(name, table, source)
     about: dict[str, Any] = {"name": name, "source": source, "base": base.name if base else None}
@@ -65,6 +81,24 @@ def parse_profile(name: str, table: Mapping[str, object], base: HelloSpec | None
     except _DisagreementError as problem:
         raise ProfileError(source, _path(name, problem.key), str(problem)) from None
     return spec
+
+
+def _with_http2(spec: HelloSpec, table: Mapping[str, object], base: HelloSpec | None) -> HelloSpec:
+    """The spec with the first flight of its table and its base."""
+    inherited = base.http2 if base is not None else None
+    if "http2" not in table:
+        return replace(spec, http2=inherited if _H2 in spec.alpn else None)
+    from polytls.profiles import http2_toml
+
+    path = _path(spec.name, "http2")
+    flight = http2_toml.parse_http2(table["http2"], path, spec.source, inherited)
+    if _H2 not in spec.alpn:
+        problem = f"has no meaning for a profile that does not offer {_H2} by ALPN; allowed: to leave it out"
+        raise ProfileError(spec.source, path, problem)
+    return replace(spec, http2=flight)
+
+
+_H2 = "h2"  # as `polytls.profiles.http2.H2`, which is needed where a profile has a flight only
 
 
 def _written(name: str, table: Mapping[str, object], source: str) -> dict[str, Any]:
@@ -164,6 +198,14 @@ def parse_aliases(name: str, table: Mapping[str, object], source: str) -> tuple[
             raise ProfileError(source, _path(name, "aliases"), f"holds {shown(item)}; allowed: {allowed}")
         aliases.append(alias)
     return tuple(aliases)
+
+
+def parse_override(name: str, table: Mapping[str, object], source: str) -> bool:
+    """Whether a table stands in for the built-in profile of its name. Raises `ProfileError`."""
+    value = table.get("override", False)
+    if not isinstance(value, bool):
+        raise ProfileError(source, _path(name, "override"), f"is {type_of(value)}; allowed: true, false")
+    return value
 
 
 class _DisagreementError(Exception):

@@ -23,7 +23,7 @@ def as_table(spec: HelloSpec) -> dict[str, object]:
     """The spec as a TOML table that is complete by itself: every knob, in the order of the reference, or for
     an exact profile its hello."""
     if spec.exact is None:
-        return {knob.key: knob.show(spec) for knob in KNOBS}
+        return {**{knob.key: knob.show(spec) for knob in KNOBS}, **_http2_table(spec)}
     from polytls.profiles import exact_toml
 
     words = {
@@ -35,19 +35,46 @@ def as_table(spec: HelloSpec) -> dict[str, object]:
         **{key: text for key, text in words.items() if text},
         "session_resumption": spec.resumption,
         "hello": exact_toml.as_table(spec.exact),
+        **_http2_table(spec),
     }
 
 
-def as_toml(spec: HelloSpec) -> str:
-    """The spec as a ``[profiles.NAME]`` table, ending in a line break."""
-    lines = [f"[{key_path('profiles', spec.name)}]"]
-    lines += [f"{key} = {_value(value)}" for key, value in as_table(spec).items() if key != "hello"]
-    text = "\n".join(lines) + "\n"
-    if spec.exact is None:
-        return text
-    from polytls.profiles import exact_toml
+def _http2_table(spec: HelloSpec) -> dict[str, object]:
+    if spec.http2 is None:
+        return {}
+    from polytls.profiles import http2_toml
 
-    return f"{text}\n[{key_path('profiles', spec.name, 'hello')}]\n{exact_toml.as_toml(spec.exact)}"
+    return {"http2": http2_toml.as_table(spec.http2)}
+
+
+def as_toml(spec: HelloSpec) -> str:
+    """The spec as a ``[profiles.NAME]`` table, ending in a line break; a comment speaks of HTTP/2."""
+    lines = [f"[{key_path('profiles', spec.name)}]"]
+    tables = ("hello", "http2")
+    lines += [f"{key} = {_value(value)}" for key, value in as_table(spec).items() if key not in tables]
+    text = "\n".join(lines) + "\n"
+    if spec.exact is not None:
+        from polytls.profiles import exact_toml
+
+        text += f"\n[{key_path('profiles', spec.name, 'hello')}]\n{exact_toml.as_toml(spec.exact)}"
+    return text + _http2_toml(spec)
+
+
+def _http2_toml(spec: HelloSpec) -> str:
+    """The ``[http2]`` table where there is one, and what it is worth; nothing for a client without HTTP/2."""
+    from polytls.profiles.http2 import H2
+
+    if H2 not in spec.alpn:
+        return ""
+    if spec.http2 is None:
+        return f"\n# How this client begins HTTP/2 is not known. {_RELAYED}\n"
+    from polytls.profiles import http2_toml
+
+    head = f"# {_RELAYED}\n# This is what the profile's own would be: {spec.http2.akamai}\n"
+    return f"\n{head}[{key_path('profiles', spec.name, 'http2')}]\n{http2_toml.as_toml(spec.http2)}"
+
+
+_RELAYED = "Relayed HTTP/2 keeps the first flight of the client in front of the proxy."
 
 
 def knobs_as_markdown() -> str:

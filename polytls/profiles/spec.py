@@ -19,6 +19,7 @@ from polytls.profiles.boringssl import CIPHERS
 
 if TYPE_CHECKING:
     from polytls.profiles.exact import ExactHello
+    from polytls.profiles.http2 import Http2
 
 MAX_NAME_CHARS = 64
 """Names travel in a request header and in log lines; the longest built-in one has 26."""
@@ -65,6 +66,8 @@ class HelloSpec:
     template: bytes | None = field(default=None, repr=False)
     exact: ExactHello | None = field(default=None, repr=False, compare=False)
     """What `template` was compiled from; None for a profile by knobs."""
+    http2: Http2 | None = field(default=None, compare=False)
+    """How the client begins HTTP/2, where it is known; no part of what an origin is shown (`Http2`)."""
     base: str | None = field(default=None, compare=False)
     """The profile whose values were the starting point; None for a built-in, which spells out its own."""
     description: str = field(default="", compare=False)

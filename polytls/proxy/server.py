@@ -84,9 +84,8 @@ class Server:
     def end(self) -> None:
         """Tell every tunnel to end now. A `drain` under way is done when they have."""
         for task, tunnel in list(self.tracker.live.items()):
-            if tunnel.stage is Stage.RELAY and not tunnel.told_to_end:
-                tunnel.client.end_relay()
-            else:  # nothing to wait for, or it was asked before and is still there
+            # The engine first: what it has done by now comes before that it was told to end.
+            if tunnel.told_to_end or not tunnel.end():
                 task.cancel()
             tunnel.told_to_end = True
 
@@ -127,6 +126,9 @@ class Server:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this tunnel's alone
             failure = self._unforeseen(tunnel, error)
         else:
+            return
+        if tunnel.told_to_end:
+            tunnel.fail(tunnel.cut_short())
             return
         tunnel.fail(failure)
         await session.tell(tunnel, failure, snapshot)

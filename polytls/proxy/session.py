@@ -148,7 +148,7 @@ async def _intercept(
     _require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
     # e, begun before d: a leaf that must be minted is minted while upstream is asked.
     kind = mitm.leaf_with_ecdsa if hello.ecdsa_ok else mitm.leaf_without_ecdsa
-    tunnel.leaf = mitm.leaves.get(host, kind) or mitm.leaves.mint(host, kind)
+    tunnel.leaf = mitm.leaves.obtain(host, kind)
     # c. What does upstream get to see?
     tunnel.stage = Stage.UPSTREAM_TLS
     offer = profile.offer or mitm.mirror.offer(hello.raw or b"")

@@ -86,6 +86,10 @@ class Tunnel:
             return ProxyError(Side.PROXY, self.stage, Kind.DRAINED, detail)
         return ProxyError(Side.PROXY, self.stage, Kind.CANCELLED, "the proxy ended the tunnel")
 
+    def end(self) -> bool:
+        """Ask the engine to end what it does for this tunnel. False: it does nothing, Python does."""
+        return self.client.end() or (self.upstream is not None and self.upstream.end())
+
     def close(self) -> None:
         """Close whatever is still open. Further calls do nothing."""
         self.client.close()

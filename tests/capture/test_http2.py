@@ -35,6 +35,21 @@ def begun(*frames: bytes) -> Http2:
     return http2
 
 
+def test_a_window_update_of_the_stream_belongs_to_the_first_flight() -> None:
+    headers = frame(1, 0x5, 3, b"\x82\x84\x87\x41\x01a")
+    update, later = (frame(8, 0, 3, number.to_bytes(4, "big")) for number in (9, 10))
+    server = begun(SETTINGS, headers, update)
+    server.answer(b"text/plain", b"x")
+    server.receive(later)  # for what we have sent
+    assert server.first_flight.frames[-1] == {
+        "type": "WINDOW_UPDATE",
+        "flags": 0,
+        "stream": 3,
+        "increment": 9,
+    }
+    assert server.first_flight.window_update == 0
+
+
 @pytest.mark.parametrize("window", [1, 1000, 65_535, 1 << 20])
 @pytest.mark.parametrize("piece", [7, 1 << 16])
 def test_a_request_is_answered(window: int, piece: int) -> None:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[2]
-QUICK_SECONDS = 0.1
-"""What `--version` may take, in the best of a few tries."""
 
 
 def polytls(*args: str | Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -121,14 +119,9 @@ def origin() -> Iterator[Origin]:
 # What says what it is
 
 
-def test_version_is_quick() -> None:
-    took = []
-    for _ in range(5):
-        started = time.perf_counter()
-        done = polytls("--version")
-        took.append(time.perf_counter() - started)
-        assert (done.returncode, done.stdout, done.stderr) == (0, f"polytls {__version__}\n", "")
-    assert min(took) < QUICK_SECONDS
+def test_version() -> None:
+    done = polytls("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"polytls {__version__}\n", "")
 
 
 def test_version_imports_nothing_heavy() -> None:

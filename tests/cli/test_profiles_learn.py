@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -12,12 +14,17 @@ import pytest
 from polytls.capture.sources import profile_in
 from polytls.cli import main
 from polytls.errors import UserError
+from polytls.fingerprint.ja3 import ja3
+from polytls.fingerprint.ja4 import ja4
+from polytls.profiles import Catalog
+from polytls.wire.client_hello import parse_client_hello
 from tests.capture.hellos import CHROME, FIREFOX, GOLDENS, OPENSSL, message
 from tests.capture.packets import Flow, pcap, pcapng
 from tests.cli.capturing import Capturing
 from tests.peers.serve import HANG_SECONDS
 from tests.peers.tools import curl
 
+CATALOG = Catalog.load({}, "none")
 Capsys = pytest.CaptureFixture[str]
 
 
@@ -106,6 +113,7 @@ def test_live(tmp_path: Path) -> None:
     ).stdout.split()[1]
     if installed.startswith(kept.stem.removeprefix("curl-")):
         assert main(["profiles", "diff", str(out), "curl"]) == 0
+        assert profile_in(out).http2 == CATALOG.require("curl", source="", key="").http2
 
 
 def test_a_client_that_was_given_an_address_is_noted(tmp_path: Path) -> None:
@@ -123,6 +131,11 @@ def test_a_client_that_was_given_an_address_is_noted(tmp_path: Path) -> None:
         (["file", "--listen", "127.0.0.1:0", "--name", "x"], "either a SOURCE or"),
         (["file", "--count", "2", "--name", "x"], "for --listen alone"),
         (["file", "--name", "no name"], "'no name' is not a profile name"),
+        (["file", "--name", "Mirror"], '--name: "mirror" is the name by which clients ask'),
+        (["file", "--name", "x", "--base", "chrome"], "--base is for JA3 and JA4_r texts alone"),
+        (["771,1,,,", "--name", "x", "--base", "chrom"], '--base: "chrom": unknown profile (did you mean'),
+        (["0" * 32, "--name", "x"], "this is a hash, and tells nothing: the JA3 text is needed"),
+        (["771,1,2", "--name", "x"], "a JA3 text has five parts"),
     ],
 )
 def test_wrong_options(arguments: list[str], says: str, capsys: Capsys) -> None:
@@ -139,3 +152,119 @@ def test_what_cannot_be_reproduced_is_said_by_name(tmp_path: Path, capsys: Capsy
     assert "cannot be reproduced: its legacy version is TLS 1.0" in said
     with pytest.raises(UserError, match="is not TOML"):
         profile_in(source)
+
+
+# --- HTTP/2 -----------------------------------------------------------------------------------------
+
+
+def report(**more: object) -> str:
+    """A line of `polytls capture --json`, as far as it counts."""
+    return json.dumps({"client": "127.0.0.1:1", "hello": CHROME[0].hex(), **more})
+
+
+FLIGHT = {
+    "frames": [
+        {"type": "SETTINGS", "flags": 0, "stream": 0, "settings": [[1, 65536], [0x1A2A, 5], [0x99, 1]]},
+        {"type": "WINDOW_UPDATE", "flags": 0, "stream": 0, "increment": 7},
+        {"type": "HEADERS", "flags": 5, "stream": 1},
+    ],
+    "pseudo_headers": [":method", ":authority", ":scheme", ":path"],
+}
+
+
+def test_a_first_flight_of_http2_is_learned(tmp_path: Path, capsys: Capsys) -> None:
+    source, out = tmp_path / "capture.json", tmp_path / "lab.toml"
+    source.write_text(report(http2=FLIGHT))
+    assert main(["profiles", "learn", str(source), "--name", "lab", "--out", str(out)]) == 0
+    http2 = profile_in(out).http2
+    assert http2 is not None
+    assert http2.akamai == "1:65536;153:1|07|0|m,a,s,p"
+    assert '"GREASE",\n  { 0x0099 = 1 },' in out.read_text()
+    assert main(["profiles", "diff", str(out), str(source), "--all"]) == 0
+    assert "\n  GREASE " in capsys.readouterr().out
+    assert main(["profiles", "diff", str(out), "chrome-131"]) == 1
+    said = capsys.readouterr().out
+    assert "HTTP/2 settings\n" in said
+    assert "HTTP/2 window update\n" in said
+    assert "HTTP/2 pseudo-headers\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({}, "# how it begins HTTP/2 is not in the capture; one by --listen has it\n"),
+        ({"http2": 1}, "# its HTTP/2 first flight was left out: http2 is no object of frames\n"),
+        (
+            {"http2": {**FLIGHT, "pseudo_headers": []}},
+            "# its HTTP/2 first flight was left out: pseudo_headers",
+        ),
+    ],
+)
+def test_a_capture_without_one_says_so(
+    more: dict[str, object], says: str, tmp_path: Path, capsys: Capsys
+) -> None:
+    source = tmp_path / "capture.json"
+    source.write_text(report(**more))
+    assert main(["profiles", "learn", str(source), "--name", "lab"]) == 0
+    printed = capsys.readouterr().out
+    assert says in printed
+    assert "http2]" not in printed
+
+
+# --- texts ------------------------------------------------------------------------------------------
+
+
+def texts_of(records: bytes) -> list[str]:
+    hello = parse_client_hello(records)
+    return [ja3(hello).ja3, ja4(hello).ja4_r, ja4(hello).ja4_ro]
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2], ids=["ja3", "ja4_r", "ja4_ro"])
+@pytest.mark.parametrize("how", ["argument", "file", "stdin"])
+def test_a_text_becomes_a_profile(
+    kind: int, how: str, tmp_path: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, out = texts_of(FIREFOX[0])[kind], tmp_path / "lab.toml"
+    source = text
+    if how == "file":
+        (tmp_path / "text").write_text(text + "\n")
+        source = str(tmp_path / "text")
+    elif how == "stdin":
+        source = "-"
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert main(["profiles", "learn", source, "--name", "lab", "--out", str(out)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    written = out.read_text()
+    form = ("JA3", "JA4_r", "JA4_ro")[kind]
+    assert written.startswith(f"# learned from {form} {text}\n# the base is firefox-")
+    assert said[0].startswith("polytls: the base is firefox-")
+    assert any(f"{form} does not tell, and firefox-" in line for line in said)
+    for line in said[:-1]:
+        assert f"# {line.removeprefix('polytls: ')}\n" in written
+    spec = profile_in(out)
+    assert spec.exact is not None
+    assert spec.http2 is not None
+    # Firefox does not permute, and is near itself: all of it is there again.
+    assert main(["profiles", "diff", str(out), "firefox-135"]) == 0
+    assert main(["profiles", "verify", "lab", "--config", str(out)]) == 0
+
+
+def test_the_base_may_be_ones_own(tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "own.toml").write_text('base = "openssl"\nsession_resumption = false\n')
+    text = texts_of(CHROME[0])[1]
+    options = ["--name", "lab", "--base", "own", "--profiles", str(tmp_path)]
+    assert main(["profiles", "learn", text, *options]) == 0
+    captured = capsys.readouterr()
+    assert "polytls: the base is own (named, " in captured.err
+    assert 'description = "Learned from a JA4_r text, over own"\n' in captured.out
+    assert "session_resumption = false\n" in captured.out
+
+
+def test_what_is_not_exact_is_said_aloud(capsys: Capsys) -> None:
+    assert main(["profiles", "learn", "771,4865,21-0-10-13-43-51,29,", "--name", "lab"]) == 0
+    captured = capsys.readouterr()
+    assert (
+        "polytls: NOT EXACT: what is sent first, to a name of 11 characters, has 771,4865,0-10-"
+        in captured.err
+    )
+    assert "# NOT EXACT: " in captured.out

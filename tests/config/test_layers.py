@@ -134,6 +134,7 @@ def test_every_key_has_its_variable(key: object) -> None:
         ("POLYTLS_LOG_FORMAT", "(did you mean POLYTLS_LOG__FORMAT?)"),
         ("POLYTLS_PROXY", "allowed: POLYTLS_ and a key path"),
         ("POLYTLS_ENGINE__SPEED", "allowed: POLYTLS_ and a key path"),
+        ("POLYTLS_PROFILES__DIR", "but for POLYTLS_PROFILES__DIRECTORY"),
         ("POLYTLS_PROFILES__CHROME__GREASE", "write them in the configuration file"),
     ],
 )

@@ -129,6 +129,15 @@ def test_profile_tables_are_carried_unread() -> None:
     assert loaded.origins["profiles"] == "f.toml"
 
 
+def test_the_directory_of_profiles_stands_among_them() -> None:
+    loaded = layer_settings({"profiles": {"directory": "own", "lab": {"grease": True}}}, "f.toml")
+    assert loaded.settings.profiles.directory == Path("own")
+    assert loaded.settings.profile_tables == {"lab": {"grease": True}}
+    assert loaded.origins["profiles.directory"] == loaded.origins["profiles"] == "f.toml"
+    with pytest.raises(ConfigError, match=r"f\.toml: profiles\.directory: got a table; allowed: a path"):
+        layer_settings({"profiles": {"directory": {"grease": True}}}, "f.toml")
+
+
 @pytest.mark.parametrize(
     ("profiles", "sentence"),
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from polytls.config.layers import from_table, parse_toml
+from polytls.config.layers import from_table, parse_toml, profile_tables
 from polytls.config.load import load_settings
 from polytls.config.reference import as_markdown, as_toml
 from polytls.config.schema import KEYS
@@ -49,8 +49,7 @@ def test_the_commented_out_examples_are_valid_and_complete() -> None:
         text = re.sub(rf"^{dropped} = .*$", "", uncommented, flags=re.MULTILINE)
         table = parse_toml(text.encode(), "config/polytls.toml")
         paths |= {given.key.path for given in from_table(table, "x")}
-        profiles = table["profiles"]
-        assert isinstance(profiles, dict)
+        profiles = profile_tables(table, "x")
         assert Catalog.load(profiles, "x").find("lab-http1") is not None
     assert paths == {key.path for key in KEYS}
 

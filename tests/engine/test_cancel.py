@@ -61,7 +61,7 @@ def _operations(chrome: ClientContext, credential: Credential, server: ServerCon
             engine.chain()
             .connect_tls(upstream, chrome, host=HOST, port=443, alpn=[b"h2"], timeout=timeout)
             .accept_tls_like(
-                client.stream, server, credential, upstream=upstream, alpn={None: None}, timeout=timeout
+                client.stream, server, credential, upstream=upstream, alpn=((None, None),), timeout=timeout
             )
             .relay(client.stream, upstream, **NO_LIMITS)
             .run()
@@ -183,14 +183,14 @@ def _handshake(context: ssl.SSLContext, client: Client) -> None:
         return
 
 
-def test_end_relay_ends_it_in_order() -> None:
+def test_a_relay_is_ended_in_order() -> None:
     async def main() -> None:
         async with running() as engine, tunnel_of(engine) as (client, upstream, origin):
-            client.stream.end_relay()  # none is running: nothing happens
+            assert not client.stream.end()  # nothing is under way
             relay = asyncio.create_task(client.stream.relay(upstream, **NO_LIMITS))
             client.socket.sendall(b"hello")
             assert await asyncio.to_thread(origin.recv, 100) == b"hello"
-            client.stream.end_relay()
+            assert client.stream.end()
             facts = await asyncio.wait_for(relay, HANG_SECONDS)
             assert (facts.failure, facts.bytes_up, facts.bytes_down) == ("cancelled", 5, 0)
             client.socket.settimeout(HANG_SECONDS)

@@ -2,7 +2,8 @@
 
 Theory of operation
 -------------------
-Each capture in `clients/` becomes a profile of its name. The tables here say what it is called besides, and
+Each capture in `clients/` becomes a profile of its name, with the HTTP/2 first flight in `http2/` where the
+client speaks it. The tables here say what it is called besides, and
 in what the real client is known to differ from the capture. `learn` makes the hello, the known differences
 are worked in, and the file is written with both said in its head. `polytls/profiles/index.py` is written from
 the same list.
@@ -23,10 +24,14 @@ from typing import Any
 
 from polytls.profiles.exact import Ech, ExactHello
 from polytls.profiles.exact_toml import as_toml, toml
+from polytls.profiles.http2 import Http2, Priority
+from polytls.profiles.http2_learn import learn_http2
+from polytls.profiles.http2_toml import as_toml as http2_as_toml
 from polytls.profiles.learn import learn
 from polytls.wire.iana import ExtensionType
 
 CLIENTS = Path(__file__).parent / "clients"
+FLIGHTS = Path(__file__).parent / "http2"
 PROFILES = Path(__file__).parents[2] / "polytls" / "profiles"
 BY_KNOBS = {"default": ()}
 """Built-ins that are written by hand, with their aliases."""
@@ -40,6 +45,7 @@ class Known:
 
     change: Change
     words: tuple[str, ...]
+    http2: Callable[[Http2], Http2] = lambda flight: flight
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,30 @@ def _nss(hello: ExactHello) -> ExactHello:
     return replace(hello, extensions=tuple(entries), reuse_x25519=True)
 
 
+def _real_firefox_http2(flight: Http2) -> Http2:
+    """Real Firefox, 145 and 153: stream 3, weight 42; 153 with a window update of the stream as well."""
+    return replace(
+        flight,
+        stream=3,
+        priority=Priority(exclusive=False, depends_on=0, weight=42),
+        stream_window_update=REAL_FIREFOX_STREAM_WINDOW,
+    )
+
+
+REAL_FIREFOX_STREAM_WINDOW = 12_451_840
+
+
 FIREFOX = Known(
     _nss,
     (
         "As real Firefox (145 and 153 were looked at), and not as the capture:",
         "  - the X25519 key share is the key inside the hybrid one;",
         "  - the payload of GREASE ECH has 239 bytes, its AEAD is AES-128-GCM or ChaCha20Poly1305;",
-        "    with a PSK it grows by the length of pre_shared_key, rounded up to 32 bytes.",
+        "    with a PSK it grows by the length of pre_shared_key, rounded up to 32 bytes;",
+        "  - the first HTTP/2 request is on stream 3 and has weight 42; a window update of its stream",
+        "    follows (seen of 153).",
     ),
+    _real_firefox_http2,
 )
 
 CHROME_152 = Known(
@@ -160,6 +182,14 @@ def samples(name: str) -> list[bytes]:
     return [bytes.fromhex(sample) for sample in capture(name)["samples"]]
 
 
+def flight(name: str) -> Http2 | None:
+    """The captured HTTP/2 first flight of a client; None where it speaks no HTTP/2."""
+    path = FLIGHTS / f"{name}.json"
+    if not path.exists():
+        return None
+    return learn_http2([json.loads(path.read_text(encoding="utf-8"))["http2"]]).http2
+
+
 def document(build: Build) -> str:
     """The profile's file."""
     taken = capture(build.name)
@@ -180,7 +210,11 @@ def document(build: Build) -> str:
     lines += [f"{key} = {toml(value)}" for key, value in words.items() if value]
     if not taken["resumed"]:  # nor does the client, however many tickets it is given
         lines.append("session_resumption = false")
-    return "\n".join([*lines, "", "[hello]", as_toml(hello)])
+    lines += ["", "[hello]", as_toml(hello)]
+    http2 = flight(build.name)
+    if http2 is not None:
+        lines += ["[http2]", http2_as_toml(build.known.http2(http2) if build.known else http2)]
+    return "\n".join(lines)
 
 
 def index() -> str:

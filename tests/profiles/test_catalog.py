@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytls.errors import ProfileError
@@ -206,6 +206,7 @@ def test_a_long_chain_of_bases_is_followed() -> None:
 names = st.sampled_from(("a", "b", "c", "chrome", "firefox-145-macos-arm64", "default", "A"))
 
 
+@settings(deadline=None)  # some sixty files are read
 @given(
     st.dictionaries(
         names,

@@ -11,6 +11,7 @@ from polytls.profiles.bodies import CODECS, SIMPLE, extension_word
 from polytls.profiles.boringssl import CERT_COMPRESSION, GROUPS, SIGALGS
 from polytls.profiles.catalog import Catalog
 from polytls.profiles.exact_toml import KEYS
+from polytls.profiles.http2_toml import KEYS as HTTP2_KEYS
 from polytls.profiles.show import knobs_as_markdown
 
 if sys.version_info >= (3, 11):
@@ -51,8 +52,17 @@ def test_the_example_of_an_exact_profile_is_one() -> None:
     assert spec.template is not None
 
 
+def test_the_example_of_http2_is_one() -> None:
+    _, _, rest = DOCUMENT.partition("## HTTP/2")
+    table = tomllib.loads(rest.partition("```toml\n")[2].partition("```")[0])["profiles"]
+    spec = Catalog.load({"lab": {"base": "chrome", **table["lab"]}}, "docs/profiles.md").find("lab")
+    assert spec is not None
+    assert spec.http2 is not None
+    assert spec.http2.akamai.endswith("|15663105|0|m,a,s,p")
+
+
 @pytest.mark.parametrize(
-    "word", [*KEYS, *(codec.key for codec in CODECS.values()), *map(extension_word, SIMPLE)]
+    "word", [*KEYS, *HTTP2_KEYS, *(codec.key for codec in CODECS.values()), *map(extension_word, SIMPLE)]
 )
 def test_every_word_of_an_exact_profile_is_named(word: str) -> None:
     assert f"`{word}`" in DOCUMENT

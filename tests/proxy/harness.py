@@ -30,7 +30,6 @@ from polytls.settings import Address, ListenSettings, Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polytls.errors import Stage
     from polytls.events import Event
 
 T = TypeVar("T")
@@ -264,18 +263,6 @@ class Proxy:
             return function()
 
         return self.run(call())
-
-    def until_stages(self, *stages: Stage) -> None:
-        """Returns when these are the stages of the live tunnels, in any order. What needs no decision is told
-        to Python a few milliseconds late (`polytls.engine.chain`)."""
-
-        async def look() -> None:
-            server = self.app.server
-            wanted = sorted(stage.name for stage in stages)
-            while server is None or sorted(one.stage.name for one in server.tracker.live.values()) != wanted:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-
-        self.run(asyncio.wait_for(look(), HANG_SECONDS))
 
     def record(self) -> TunnelRecord:
         """The next tunnel's record, when it has ended."""

@@ -103,7 +103,6 @@ def test_when_the_time_is_over_tunnels_are_ended_and_on_record(
         assert tls.recv(3) == b"abc"
         # And two in the middle of something: no hello yet, and no answer from upstream.
         waiting = stack.enter_context(tunnel(proxy, "waiting.test", plain_echo.port))
-        proxy.until_stages(Stage.RELAY, Stage.HELLO)
         stopped = stopping(proxy, HANG_SECONDS if by_signal else 0.05)
         if by_signal:
             proxy.call(proxy.app.end)

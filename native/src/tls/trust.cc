@@ -42,6 +42,12 @@ bool signed_itself(X509 *certificate) {
   return key != nullptr && X509_verify(certificate, key) == 1;
 }
 
+std::string detail_of(int error, int depth, const X509 *certificate) {
+  return std::string(X509_verify_cert_error_string(error)) + " (depth " + std::to_string(depth) +
+         ", subject " + name_text(X509_get_subject_name(certificate)) + ", issuer " +
+         name_text(X509_get_issuer_name(certificate)) + ")";
+}
+
 Verdict refused(int error, std::string detail) { return {false, error, std::move(detail)}; }
 
 }  // namespace
@@ -78,13 +84,36 @@ Verdict ptl_trust::verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::strin
   if (chain == nullptr || sk_CRYPTO_BUFFER_num(chain) == 0) {
     return refused(X509_V_ERR_UNSPECIFIED, "upstream sent no certificate");
   }
-  if (cache_max_ == 0 || cache_ns_ == 0) return verify_now(chain, name);
+  const bool caches = cache_max_ != 0 && cache_ns_ != 0;
+  Key chain_key{}, key{};
+  bssl::UniquePtr<X509> leaf;
+  if (caches) {
+    chain_key = key_of(chain);
+    key = key_of(chain_key, name);
+    if (remembered(key)) {
+      cache_hits_.fetch_add(1, std::memory_order_relaxed);
+      return {true, 0, ""};
+    }
+    leaf = remembered_leaf(chain_key);
+  }
+  if (leaf) {
+    leaf_hits_.fetch_add(1, std::memory_order_relaxed);
+  } else {
+    leaf = parse(sk_CRYPTO_BUFFER_value(chain, 0));
+    if (!leaf) return refused(X509_V_ERR_UNSPECIFIED, "upstream's certificate cannot be parsed");
+    Verdict verdict = verify_path(chain, leaf.get());
+    if (!verdict.ok) return verdict;
+    if (caches) remember_leaf(chain_key, leaf.get());
+  }
+  Verdict verdict = verify_name(leaf.get(), name);
+  if (caches && verdict.ok) remember(key);
+  return verdict;
+}
+
+ptl_trust::Key ptl_trust::key_of(const STACK_OF(CRYPTO_BUFFER) *chain) {
   Key key;
   SHA256_CTX sha;
   SHA256_Init(&sha);
-  uint64_t name_len = name.size();
-  SHA256_Update(&sha, &name_len, sizeof(name_len));
-  SHA256_Update(&sha, name.data(), name.size());
   for (size_t i = 0; i < sk_CRYPTO_BUFFER_num(chain); i++) {
     const CRYPTO_BUFFER *certificate = sk_CRYPTO_BUFFER_value(chain, i);
     uint64_t length = CRYPTO_BUFFER_len(certificate);
@@ -92,13 +121,17 @@ Verdict ptl_trust::verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::strin
     SHA256_Update(&sha, CRYPTO_BUFFER_data(certificate), CRYPTO_BUFFER_len(certificate));
   }
   SHA256_Final(key.data(), &sha);
-  if (remembered(key)) {
-    cache_hits_.fetch_add(1, std::memory_order_relaxed);
-    return {true, 0, ""};
-  }
-  Verdict verdict = verify_now(chain, name);
-  if (verdict.ok) remember(key);
-  return verdict;
+  return key;
+}
+
+ptl_trust::Key ptl_trust::key_of(const Key &chain, const std::string &name) {
+  Key key;
+  SHA256_CTX sha;
+  SHA256_Init(&sha);
+  SHA256_Update(&sha, chain.data(), chain.size());
+  SHA256_Update(&sha, name.data(), name.size());
+  SHA256_Final(key.data(), &sha);
+  return key;
 }
 
 bool ptl_trust::remembered(const Key &key) {
@@ -122,9 +155,21 @@ void ptl_trust::remember(const Key &key) {
   cache_[key] = {ptl::now_ns() + cache_ns_, std::prev(order_.end())};
 }
 
-Verdict ptl_trust::verify_now(const STACK_OF(CRYPTO_BUFFER) *chain, const std::string &name) {
-  bssl::UniquePtr<X509> leaf = parse(sk_CRYPTO_BUFFER_value(chain, 0));
-  if (!leaf) return refused(X509_V_ERR_UNSPECIFIED, "upstream's certificate cannot be parsed");
+bssl::UniquePtr<X509> ptl_trust::remembered_leaf(const Key &chain) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const Leaf &one : leaves_) {
+    if (one.chain == chain && ptl::now_ns() < one.until_ns) return bssl::UpRef(one.leaf.get());
+  }
+  return nullptr;
+}
+
+void ptl_trust::remember_leaf(const Key &chain, X509 *leaf) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (leaves_.size() >= kLeavesMax) leaves_.pop_front();
+  leaves_.push_back({chain, ptl::now_ns() + cache_ns_, bssl::UpRef(leaf)});
+}
+
+Verdict ptl_trust::verify_path(const STACK_OF(CRYPTO_BUFFER) *chain, X509 *leaf) {
   bssl::UniquePtr<STACK_OF(X509)> others(sk_X509_new_null());
   for (size_t i = 1; others && i < sk_CRYPTO_BUFFER_num(chain); i++) {
     // What does not parse cannot be part of the path; whether one exists without it, verification says.
@@ -132,33 +177,31 @@ Verdict ptl_trust::verify_now(const STACK_OF(CRYPTO_BUFFER) *chain, const std::s
     if (other) bssl::PushToStack(others.get(), std::move(other));
   }
   bssl::UniquePtr<X509_STORE_CTX> context(X509_STORE_CTX_new());
-  if (!others || !context ||
-      !X509_STORE_CTX_init(context.get(), store_.get(), leaf.get(), others.get()) ||
+  if (!others || !context || !X509_STORE_CTX_init(context.get(), store_.get(), leaf, others.get()) ||
       !X509_STORE_CTX_set_default(context.get(), "ssl_server")) {
     return refused(X509_V_ERR_OUT_OF_MEM, "out of memory");
-  }
-  if (!name.empty()) {
-    X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(context.get());
-    // A certificate is for the names in its subjectAltName alone (RFC 9525 §2).
-    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-    bool set = is_ip(name) ? X509_VERIFY_PARAM_set1_ip_asc(param, name.c_str()) == 1
-                           : X509_VERIFY_PARAM_set1_host(param, name.data(), name.size()) == 1;
-    if (!set) return refused(X509_V_ERR_HOSTNAME_MISMATCH, "the host name cannot be compared");
   }
   if (X509_verify_cert(context.get()) == 1) return {true, 0, ""};
 
   int error = X509_STORE_CTX_get_error(context.get());
-  if (X509_STORE_CTX_get_error_depth(context.get()) == 0 && lacks_issuer(error) &&
-      signed_itself(leaf.get())) {
+  const int depth = X509_STORE_CTX_get_error_depth(context.get());
+  if (depth == 0 && lacks_issuer(error) && signed_itself(leaf)) {
     error = X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT;
   }
   const X509 *current = X509_STORE_CTX_get_current_cert(context.get());
-  if (current == nullptr) current = leaf.get();
-  std::string detail = X509_verify_cert_error_string(error);
-  detail += " (depth " + std::to_string(X509_STORE_CTX_get_error_depth(context.get())) + ", subject " +
-            name_text(X509_get_subject_name(current)) + ", issuer " +
-            name_text(X509_get_issuer_name(current)) + ")";
-  return refused(error, std::move(detail));
+  return refused(error, detail_of(error, depth, current == nullptr ? leaf : current));
+}
+
+// A certificate is for the names in its subjectAltName alone (RFC 9525 §2).
+Verdict ptl_trust::verify_name(X509 *leaf, const std::string &name) {
+  if (name.empty()) return {true, 0, ""};
+  const bool ip = is_ip(name);
+  const int matches =
+      ip ? X509_check_ip_asc(leaf, name.c_str(), 0)
+         : X509_check_host(leaf, name.data(), name.size(), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, nullptr);
+  if (matches == 1) return {true, 0, ""};
+  const int error = ip ? X509_V_ERR_IP_ADDRESS_MISMATCH : X509_V_ERR_HOSTNAME_MISMATCH;
+  return refused(error, detail_of(error, 0, leaf));
 }
 
 ptl_trust *ptl_trust_new(const uint8_t *const *der, const size_t *der_lens, size_t num_der,

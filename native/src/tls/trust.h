@@ -1,7 +1,8 @@
 // Trusted roots, and the memory of chains that verified.
 //
-// X.509 objects of a chain exist only while it is verified. A chain that verified for a name is remembered
-// for a short, bounded time by its hash: verification is the dearest part of a handshake that repeats.
+// Verification is the dearest part of a handshake that repeats, so what verified is remembered for a short, bounded
+// time: a chain with the name it verified for, by its hash; and the parsed leaves of the last few chains, for hosts
+// with many names and one certificate, where only the name is left to be compared.
 #ifndef POLYTLS_SRC_TLS_TRUST_H
 #define POLYTLS_SRC_TLS_TRUST_H
 
@@ -11,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <deque>
 #include <list>
 #include <mutex>
 #include <string>
@@ -43,6 +45,7 @@ struct ptl_trust : public ptl::RefCounted<ptl_trust> {
   ptl::Verdict verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::string &name);
 
   uint64_t cache_hits() const { return cache_hits_.load(std::memory_order_relaxed); }
+  uint64_t leaf_hits() const { return leaf_hits_.load(std::memory_order_relaxed); }
 
  private:
   using Key = std::array<uint8_t, 32>;
@@ -55,7 +58,20 @@ struct ptl_trust : public ptl::RefCounted<ptl_trust> {
   };
 
   ptl_trust(uint32_t cache_ms, uint32_t cache_max);
-  ptl::Verdict verify_now(const STACK_OF(CRYPTO_BUFFER) *chain, const std::string &name);
+  struct Leaf {
+    Key chain;
+    uint64_t until_ns;
+    bssl::UniquePtr<X509> leaf;
+  };
+  // Some 6 KB each. The chains that many names share are few.
+  static constexpr size_t kLeavesMax = 32;
+
+  static Key key_of(const STACK_OF(CRYPTO_BUFFER) *chain);
+  static Key key_of(const Key &chain, const std::string &name);
+  ptl::Verdict verify_path(const STACK_OF(CRYPTO_BUFFER) *chain, X509 *leaf);
+  static ptl::Verdict verify_name(X509 *leaf, const std::string &name);
+  bssl::UniquePtr<X509> remembered_leaf(const Key &chain);
+  void remember_leaf(const Key &chain, X509 *leaf);
   bool remembered(const Key &key);
   void remember(const Key &key);
 
@@ -63,7 +79,9 @@ struct ptl_trust : public ptl::RefCounted<ptl_trust> {
   const uint32_t cache_max_;
   bssl::UniquePtr<X509_STORE> store_;
   std::atomic<uint64_t> cache_hits_{0};
-  std::mutex mutex_;  // guards the two below
+  std::atomic<uint64_t> leaf_hits_{0};
+  std::mutex mutex_;  // guards what is below
+  std::deque<Leaf> leaves_;  // oldest first
   std::list<Key> order_;  // oldest first
   std::unordered_map<Key, Entry, KeyHash> cache_;
 };
