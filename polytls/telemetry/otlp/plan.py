@@ -120,7 +120,7 @@ def _export(signal: Signal, settings: TelemetrySettings, environ: Mapping[str, s
         where=_shown(by_variable or settings.endpoint or ""),
         endpoint=endpoint,
         headers=None if _any(environ, signal, "HEADERS") else _headers(settings.headers_file),
-        certificate_file=None if _any(environ, signal, "CERTIFICATE") else settings.certificate_file,
+        certificate_file=None if _own(environ, signal, "CERTIFICATE") else settings.certificate_file,
         timeout=None if _any(environ, signal, "TIMEOUT") else settings.timeout,
     )
 
