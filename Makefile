@@ -21,7 +21,7 @@ CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
 	-DCMAKE_MAKE_PROGRAM=$(NINJA) -DPython_EXECUTABLE=$(PY) -DPOLYTLS_DEVELOPMENT=ON
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test check lint format declarations native-test native-test-asan \
+.PHONY: help build run demo demo-otlp test check lint format declarations native-test native-test-asan \
 	native-test-tsan boringssl-test wheel clean distclean tools
 
 help: ## List the targets
@@ -56,6 +56,9 @@ format: $(INSTALLED) ## Format and fix what can be fixed by machine
 
 declarations: $(INSTALLED) ## Take native/ffi/declarations.txt anew from native.h
 	@$(PY) native/ffi/declarations.py --write
+
+demo-otlp: build ## Show what an OpenTelemetry collector gets of good and bad tunnels
+	@$(PY) tests/demo/otlp.py
 
 native-test: native-test-asan native-test-tsan ## Native tests under ASan+UBSan, then under TSan
 

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include <algorithm>
+#include <new>
+#include <utility>
 
 #include "tls/callbacks.h"
 
@@ -227,7 +229,20 @@ int TlsLayer::read_below(uint8_t *out, size_t size) {
   return static_cast<int>(n);
 }
 
+bool TlsLayer::keep_first_flight() {
+  first_flight_.reset(new (std::nothrow) std::string());
+  return first_flight_ != nullptr;
+}
+
+std::string TlsLayer::take_first_flight() {
+  if (!first_flight_) return "";
+  std::string flight = std::move(*first_flight_);
+  first_flight_.reset();
+  return flight;
+}
+
 bool TlsLayer::write_below(const uint8_t *bytes, size_t size) {
+  if (first_flight_ && !saw_byte_) first_flight_->append(reinterpret_cast<const char *>(bytes), size);
   if (!handshaken_ && !flight_sent_) note_flight(bytes, size);
   if (below_) return below_->write(bytes, size);
   return sink_->emit(bytes, size);
