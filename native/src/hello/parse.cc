@@ -16,7 +16,6 @@ constexpr size_t kMaxMessage = 16384;
 // Every chunk that comes is parsed from the start. Real clients use one record, careful ones a handful.
 constexpr int kMaxRecords = 64;
 
-constexpr uint16_t kTls12 = 0x0303;
 constexpr uint16_t kTls13 = 0x0304;
 constexpr uint16_t kP256 = 0x0017;
 constexpr uint16_t kEcdsaP256Sha256 = 0x0403;
