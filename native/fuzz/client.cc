@@ -131,6 +131,11 @@ Client::Client(ptl_client_context *context, const char *name, const std::string 
   FUZZ_CHECK(layer_ != nullptr);
 }
 
+std::string Client::say_hello() {
+  if (step() != Step::kWant) broken(__FILE__, __LINE__, "there is no hello: " + failure().detail);
+  return take();
+}
+
 Server::Server(const std::string &protocol) {
   std::unique_ptr<ptl::TlsLayer> below;
   layer_ = ptl::TlsLayer::server(ptl::Ref<ptl_server_context>::share(test::lab().server.get()),

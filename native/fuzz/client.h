@@ -60,6 +60,9 @@ class Layer {
 class Client : public Layer {
  public:
   Client(ptl_client_context *context, const char *name, const std::string &alpn);
+
+  // say_hello writes the first flight and returns it: a context that was made can always say its hello.
+  std::string say_hello();
 };
 
 class Server : public Layer {

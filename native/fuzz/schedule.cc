@@ -53,10 +53,13 @@ std::string expand(const std::string &secret, const std::string &label, const st
 }  // namespace
 
 void Sealer::set(const std::string &secret) {
+  secret_ = secret;
   key_ = expand(secret, "key", "", kKey);
   iv_ = expand(secret, "iv", "", kIv);
   number_ = 0;
 }
+
+void Sealer::update() { set(expand(secret_, "traffic upd", "", kHash)); }
 
 std::string Sealer::seal(uint8_t type, const std::string &content) {
   std::string inner = content + static_cast<char>(type);

@@ -23,9 +23,11 @@ class Sealer {
   bool ready() const { return !key_.empty(); }
   // seal returns one record that holds |content|, of |type| on the inside.
   std::string seal(uint8_t type, const std::string &content);
+  // update takes the next keys, as one does behind a KeyUpdate (RFC 8446 §7.2).
+  void update();
 
  private:
-  std::string key_, iv_;
+  std::string secret_, key_, iv_;
   uint64_t number_ = 0;
 };
 

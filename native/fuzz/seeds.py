@@ -148,8 +148,10 @@ def step(operation: int, data: bytes = b"") -> bytes:
     return bytes((operation,)) + vec16(data)
 
 
-def server_hello(*extensions: bytes, suite: int = 0x1301, random: bytes = b"\x33" * 32) -> bytes:
-    body = u16(0x0303) + random + vec8(bytes(32)) + u16(suite) + b"\0" + vec16(b"".join(extensions))
+def server_hello(
+    *extensions: bytes, suite: int = 0x1301, random: bytes = b"\x33" * 32, session_id: bytes = bytes(32)
+) -> bytes:
+    body = u16(0x0303) + random + vec8(session_id) + u16(suite) + b"\0" + vec16(b"".join(extensions))
     return message(2, body)
 
 
@@ -161,11 +163,14 @@ def answers() -> Iterator[tuple[str, bytes]]:
     odd_retry = step(RETRY, _retry(extension(51, u16(0x0017))))
     retry = step(RETRY, _retry(extension(44, vec16(b"a cookie"))))
     nothing = step(SEALED, message(8, vec16(b"")))
-    spoken = step(SEALED, message(8, vec16(extension(16, vec16(vec8(b"h2"))) + extension(17513, b""))))
+    protocol = extension(16, vec16(vec8(b"h2")))
+    spoken = step(SEALED, message(8, vec16(protocol)))
+    settled = step(SEALED, message(8, vec16(protocol + extension(17613, b"settings"))))
     shown = step(SEALED, _certificate(leaf))
     for name in _ANSWERED:
         hello = vec16(_template(name))
-        yield f"{name}-good", b"\1" + hello + good + spoken + shown + behind + _later()
+        said = {"chrome-152": settled, "openssl-3.0": nothing}.get(name, spoken)
+        yield f"{name}-good", b"\1" + hello + good + said + shown + behind + _later()
         yield f"{name}-retry", b"\0" + hello + retry + good + nothing + shown + behind
         yield f"{name}-tls12", b"\0" + hello + _tls12(leaf)
     chrome, firefox = vec16(_template("chrome-152")), vec16(_template("firefox-155"))
@@ -215,7 +220,8 @@ def _certificate(leaf: bytes, extensions: bytes = b"") -> bytes:
 
 
 def _tls12(leaf: bytes) -> bytes:
-    hello = server_hello(extension(0xFF01, b"\0"), extension(23, b""), extension(11, b"\1\0"), suite=0xC02B)
+    answered = (extension(0xFF01, b"\0"), extension(23, b""), extension(35, b""), extension(11, b"\1\0"))
+    hello = server_hello(*answered, suite=0xC02B, session_id=b"")
     shown = message(11, vec24(vec24(leaf)))
     private = x25519.X25519PrivateKey.from_private_bytes(bytes((_PRIVATE_BYTE,)) * 32)
     parameters = b"\3" + u16(0x001D) + vec8(private.public_key().public_bytes_raw())
