@@ -22,7 +22,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 _HERE = Path(__file__).resolve().parent
@@ -185,9 +184,15 @@ def answers() -> Iterator[tuple[str, bytes]]:
     yield "limited", b"\0" + firefox + good + limited + shown + behind
     asked = step(SEALED, message(13, b"\0" + vec16(extension(13, vec16(u16(0x0403))))))
     yield "asked", b"\0" + firefox + good + nothing + asked + shown + behind
-    yield "ech-retry", b"\0" + chrome + good + step(
-        SEALED, message(8, vec16(extension(0xFE0D, vec16(b"\xfe\x0d" + vec16(bytes(60))))))
-    ) + shown + behind
+    yield (
+        "ech-retry",
+        b"\0"
+        + chrome
+        + good
+        + step(SEALED, message(8, vec16(extension(0xFE0D, vec16(b"\xfe\x0d" + vec16(bytes(60)))))))
+        + shown
+        + behind,
+    )
     yield "retry-for-p256", b"\2" + firefox + odd_retry + good
     yield "retry-twice", b"\0" + firefox + retry + retry
     yield "knobs", b"\1" + vec16(b"") + good + nothing + shown + behind + _later()
@@ -271,9 +276,13 @@ def _der(certificate: x509.Certificate) -> bytes:
 
 
 def _leaf() -> bytes:
-    usage = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.44363.44"), b"\5\0")  # RFC 9345 §4.2
+    usage = x509.UnrecognizedExtension(
+        x509.ObjectIdentifier("1.3.6.1.4.1.44363.44"), b"\5\0"
+    )  # RFC 9345 §4.2
     builder = _builder("origin.test", _signing_key().public_key())
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("origin.test")]), critical=False)
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName([x509.DNSName("origin.test")]), critical=False
+    )
     return _der(builder.add_extension(usage, critical=False).sign(_root_key(), None))
 
 
@@ -306,7 +315,18 @@ def relays() -> Iterator[tuple[str, bytes]]:
 def sequences() -> Iterator[tuple[str, bytes]]:
     """Programs of sequence_fuzz.cc."""
     peer, data, hello, turn, cancel, take, close = 1, 2, 3, 4, 5, 6, 8
-    head, peek, read, write, flood, connect, connect_tls, accept_tls, relay, end = 9, 10, 11, 13, 14, 15, 16, 17, 18, 19
+    head, peek, read, write, flood, connect, connect_tls, accept_tls, relay, end = (
+        9,
+        10,
+        11,
+        13,
+        14,
+        15,
+        16,
+        17,
+        18,
+        19,
+    )
     tunnel = bytes((connect, 0, 1, 0, turn, 0, take))
     yield "read-write", bytes((data, 0, 5)) + b"bytes" + bytes((read, 0, 0, 9, 0, write, 0, 9, 0, turn, 0))
     yield "linked", bytes((write, 0, 9, 1, read, 0, 0, 9, 1, write, 0, 1, 0, cancel, 1, 0, turn, 0))
@@ -314,15 +334,32 @@ def sequences() -> Iterator[tuple[str, bytes]]:
     yield "tunnel", tunnel + bytes((relay, 0, 1, 0, 0, 0, data, 0, 3)) + b"abc" + bytes((turn, 0, close, 1))
     yield "idle", tunnel + bytes((relay, 0, 1, 1, 1, 0, turn, 0, turn, 0, peer, 0, 1, turn, 0))
     yield "busy", bytes((read, 0, 0, 9, 0, read, 0, 0, 9, 0, head, 0, 9, 0, peek, 0, 1, 0, 0, close, 0))
-    yield "stale", bytes((close, 0, read, 0, 0, 1, 0, relay, 255, 1, 2, 3, 4, 0, 0, 0, 0, cancel, 0, 255, 0, 1, 0, 2))
+    yield (
+        "stale",
+        bytes((close, 0, read, 0, 0, 1, 0, relay, 255, 1, 2, 3, 4, 0, 0, 0, 0, cancel, 0, 255, 0, 1, 0, 2)),
+    )
     yield "flood", bytes((flood, 0, 0, turn, 0, end, 0, 1, 0, 0, turn, 0, flood, 0, 6, peer, 0, 0))
     yield "refused", bytes((connect, 0, 0, 0, turn, 0, take, connect, 0, 2, 6, cancel, 0, 0, take))
-    yield "accept-tls", bytes((hello, 0, 0, accept_tls, 0, 0, turn, 0, hello, 0, turn, 0, hello, 0, read, 0, 0, 9, 0))
-    yield "peek-accept", bytes((peek, 0, 255, 255, 25, accept_tls, 0, 1, read, 0, 0, 9, 0, hello, 0, 0, turn, 0, hello, 0))
-    yield "connect-tls", tunnel + bytes((hello, 1, 1, connect_tls, 1, 0, turn, 0, hello, 1, turn, 0, end, 1, 0, 40, 0))
+    yield (
+        "accept-tls",
+        bytes((hello, 0, 0, accept_tls, 0, 0, turn, 0, hello, 0, turn, 0, hello, 0, read, 0, 0, 9, 0)),
+    )
+    yield (
+        "peek-accept",
+        bytes((peek, 0, 255, 255, 25, accept_tls, 0, 1, read, 0, 0, 9, 0, hello, 0, 0, turn, 0, hello, 0)),
+    )
+    yield (
+        "connect-tls",
+        tunnel + bytes((hello, 1, 1, connect_tls, 1, 0, turn, 0, hello, 1, turn, 0, end, 1, 0, 40, 0)),
+    )
     yield "relay-itself", bytes((relay, 0, 0, 0, 0, 0, turn, 0, 0, relay, 0, 1, 0, 1, 0, close, 1, close, 0))
     yield "head", bytes((head, 0, 40, 0, data, 0, 8)) + b"A\r\n\r\nbcd" + bytes((turn, 0, peek, 0, 0, 1, 6))
-    yield "many", bytes((0, 0, 0, read, 0, 0, 1, 6, read, 1, 0, 1, 0, read, 2, 0, 1, 96, peer, 1, 0, turn, 0, close, 2))
+    yield (
+        "many",
+        bytes(
+            (0, 0, 0, read, 0, 0, 1, 6, read, 1, 0, 1, 0, read, 2, 0, 1, 96, peer, 1, 0, turn, 0, close, 2)
+        ),
+    )
 
 
 def main() -> None:
@@ -348,8 +385,7 @@ def main() -> None:
 
 def _write_root(der: bytes) -> None:
     lines = [
-        "    " + " ".join(f"0x{byte:02x}," for byte in der[at : at + 16])
-        for at in range(0, len(der), 16)
+        "    " + " ".join(f"0x{byte:02x}," for byte in der[at : at + 16]) for at in range(0, len(der), 16)
     ]
     (_HERE / "certificate.cc").write_text(
         "// Written by seeds.py.\n"
