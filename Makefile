@@ -21,10 +21,10 @@ FUZZ_CC ?= clang
 FUZZ_CXX ?= clang++
 FUZZ_SANITIZE := fuzzer-no-link,address,undefined
 
-# What an engine that was stopped still holds is a mistake; what is only still reachable when the process ends are the
-# libraries' tables. Memory mapped for stacks of threads that were joined is possibly lost to valgrind, and cached by libc.
-VALGRIND_OPTIONS := --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite,indirect \
-	--show-leak-kinds=definite,indirect --track-fds=no --fair-sched=yes
+VALGRIND ?= valgrind
+# What is only still reachable when the process ends are tables of the libraries, made once.
+VALGRIND_OPTIONS := --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite,indirect,possible \
+	--errors-for-leak-kinds=definite,indirect,possible --fair-sched=yes
 
 INSTALLED := $(VENV)/.installed
 no_index = echo "polytls: error: pip could not install what is needed (above it says what); is the Python package index reachable? PIP_INDEX_URL names another, HTTPS_PROXY a proxy" >&2; exit 1;
@@ -79,6 +79,9 @@ native-test-tsan: $(INSTALLED)
 fuzz: build fuzz-build ## Fuzz each target for FUZZ_SECONDS (default 30), native ones with Clang's libFuzzer
 	@$(PY) native/fuzz/run.py --build build/fuzz --seconds $(FUZZ_SECONDS)
 	@$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+	@seed=$$(date +%s) && echo "mirror: mutations of seed $$seed" && \
+	  POLYTLS_MIRROR_SEED=$$seed POLYTLS_MIRROR_MUTATIONS=$$(($(FUZZ_SECONDS) * 200)) \
+	  $(PY) -m pytest -q -o timeout=0 tests/e2e/test_mirror_mutated.py
 
 fuzz-grow: $(INSTALLED) fuzz-build ## Take what fuzzing found into the corpora, the least that reaches as much
 	@$(PY) native/fuzz/run.py --build build/fuzz --grow
@@ -94,13 +97,13 @@ fuzz-build: $(INSTALLED)
 	@$(CMAKE) --build build/fuzz
 
 valgrind: $(INSTALLED) ## The engine's start, tunnels and stop under valgrind's memcheck
-	@command -v valgrind >/dev/null || { \
+	@command -v $(VALGRIND) >/dev/null || { \
 	  echo "polytls: error: valgrind was not found; install it (Debian, Ubuntu: apt-get install valgrind)" >&2; exit 1; }
 	@$(PY) native/boringssl/prepare.py >/dev/null
 	@test -f build/valgrind/build.ninja || $(CONFIGURE) -B build/valgrind -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	  -DPOLYTLS_NATIVE_TESTS=ON -DPOLYTLS_PYTHON_MODULE=OFF
 	@$(CMAKE) --build build/valgrind --target shutdown_test
-	@valgrind $(VALGRIND_OPTIONS) build/valgrind/tests/shutdown_test
+	@$(VALGRIND) $(VALGRIND_OPTIONS) build/valgrind/tests/shutdown_test
 
 boringssl-test: $(INSTALLED) ## BoringSSL's own ssl_test, linked with the patched library
 	@prefix=$$($(PY) native/boringssl/prepare.py) && \

@@ -10,7 +10,8 @@ proxy to a server that keeps what arrives. What is held of every one:
 * what arrives upstream, if anything does, is one whole ClientHello, nothing before or behind it, for our own parser;
 * and for OpenSSL's server, which nobody here wrote: it may refuse the offer, but never its form (decode_error).
 
-`POLYTLS_MIRROR_MUTATIONS` is their number; `make fuzz` runs some more than `make test`.
+`make test` runs the same ones each time; `make fuzz` more, and others: POLYTLS_MIRROR_MUTATIONS is their number,
+POLYTLS_MIRROR_SEED what they are drawn from.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from tests.peers.serve import HANG_SECONDS
 
 __all__ = ["lab"]  # the fixture
 
-COUNT = int(os.environ.get("POLYTLS_MIRROR_MUTATIONS", "400"))
+COUNT = int(os.environ.get("POLYTLS_MIRROR_MUTATIONS", "800"))
+SEED = int(os.environ.get("POLYTLS_MIRROR_SEED", "20261120"))
 CLIENTS = (
     *("chrome-152", "chromium-156", "curl-7.88", "firefox-155", "firefox-esr-153", "gnutls-3.7", "go-1.26"),
     *("java-17", "node-20", "openssl-3.0", "safari-15.3", "safari-26.0", "wget-1.21"),
@@ -78,7 +80,9 @@ def _change(items: list[Extension], chance: random.Random) -> None:
         return
     at = chance.randrange(len(items))
     item = items[at]
-    match chance.choice(("remove", "double", "move", "shuffle", "empty", "body", "flip", "longer", "type", "huge")):
+    match chance.choice(
+        ("remove", "double", "move", "shuffle", "empty", "body", "flip", "longer", "type", "huge")
+    ):
         case "remove":
             del items[at]
         case "double":
@@ -116,7 +120,9 @@ def _damage(records: bytearray, chance: random.Random) -> None:
             records[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF))
         case "length":
             place = chance.choice((3, 7, at))
-            value = int.from_bytes(records[place : place + 2], "big") + chance.choice((-256, -2, -1, 1, 2, 256))
+            value = int.from_bytes(records[place : place + 2], "big") + chance.choice(
+                (-256, -2, -1, 1, 2, 256)
+            )
             records[place : place + 2] = (value % (1 << 16)).to_bytes(2, "big")
         case "remove":
             del records[at : at + chance.randrange(1, 6)]
@@ -167,7 +173,7 @@ def sink() -> Iterator[Sink]:
 
 
 def test_a_mutated_hello_is_refused_or_sent_well_formed(lab: Lab, sink: Sink) -> None:
-    chance = random.Random(20261120)
+    chance = random.Random(SEED)
     context = origin_context(lab.certificate)
     said: Counter[str] = Counter()
     for number in range(COUNT):
