@@ -23,15 +23,6 @@ int copy_instead(int, const uint8_t *in, size_t in_len, uint8_t *out, size_t out
   return 1;
 }
 
-bool taken_by_boringssl(const std::string &message) {
-  static const bssl::UniquePtr<SSL_CTX> ctx(SSL_CTX_new(TLS_method()));
-  static const bssl::UniquePtr<SSL> ssl(SSL_new(ctx.get()));
-  SSL_CLIENT_HELLO hello;
-  return SSL_parse_client_hello(ssl.get(), &hello,
-                                reinterpret_cast<const uint8_t *>(message.data()) + kMessageHeader,
-                                message.size() - kMessageHeader) == 1;
-}
-
 }  // namespace
 
 test::ClientContext context_of(const std::string &template_bytes, std::string *out_error, ptl_trust *trust) {
@@ -53,6 +44,15 @@ test::ClientContext context_of(const std::string &template_bytes, std::string *o
                                                      error, sizeof(error)));
   *out_error = error;
   return context;
+}
+
+bool taken_by_boringssl(const std::string &message) {
+  static const bssl::UniquePtr<SSL_CTX> ctx(SSL_CTX_new(TLS_method()));
+  static const bssl::UniquePtr<SSL> ssl(SSL_new(ctx.get()));
+  SSL_CLIENT_HELLO hello;
+  return SSL_parse_client_hello(ssl.get(), &hello,
+                                reinterpret_cast<const uint8_t *>(message.data()) + kMessageHeader,
+                                message.size() - kMessageHeader) == 1;
 }
 
 std::string check_hello(const std::string &records) {

@@ -24,6 +24,10 @@ struct Wire final : public ptl::Sink {
 test::ClientContext context_of(const std::string &template_bytes, std::string *out_error,
                                ptl_trust *trust = nullptr);
 
+// taken_by_boringssl returns what BoringSSL's parser, which looks at the structure alone, says of a ClientHello with
+// its message header.
+bool taken_by_boringssl(const std::string &message);
+
 // check_hello ends the process unless |records| are one whole ClientHello and nothing else, for our own parser and
 // for BoringSSL's. It returns the handshake message.
 std::string check_hello(const std::string &records);

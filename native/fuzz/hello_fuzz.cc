@@ -3,19 +3,16 @@
 // Held besides memory: an early verdict is the last one (a prefix says "more", or what the whole says); what is
 // accepted is accepted by BoringSSL too, for it answers the hello later; and how the message is cut into records
 // changes nothing.
-#include <openssl/ssl.h>
-#include <string.h>
-
 #include <string>
 #include <vector>
 
+#include "client.h"
 #include "fuzz.h"
 #include "hello/parse.h"
 
 namespace {
 
 constexpr size_t kRecordHeader = 5;
-constexpr size_t kMessageHeader = 4;
 
 // What a hello says, out of the memory it was parsed from.
 struct Facts {
@@ -69,16 +66,6 @@ std::string record_of(const std::string &fragment) {
   return record + fragment;
 }
 
-// What BoringSSL's parser, which looks at the structure alone, says.
-bool taken_by_boringssl(const std::string &message) {
-  static const bssl::UniquePtr<SSL_CTX> ctx(SSL_CTX_new(TLS_method()));
-  static const bssl::UniquePtr<SSL> ssl(SSL_new(ctx.get()));
-  SSL_CLIENT_HELLO hello;
-  return SSL_parse_client_hello(ssl.get(), &hello,
-                                reinterpret_cast<const uint8_t *>(message.data()) + kMessageHeader,
-                                message.size() - kMessageHeader) == 1;
-}
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -89,7 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   FUZZ_CHECK(parse(data, whole.records_len - 1).status == ptl::HelloStatus::kMore);
   check_prefix(whole, data, whole.records_len);
   std::string message = message_of(data, whole.records_len);
-  FUZZ_CHECK(taken_by_boringssl(message));
+  FUZZ_CHECK(fuzz::taken_by_boringssl(message));
   size_t cut = 1 + static_cast<uint8_t>(message[message.size() / 2]) % (message.size() - 1);
   std::string records = record_of(message.substr(0, cut)) + record_of(message.substr(cut));
   Facts recut = parse(reinterpret_cast<const uint8_t *>(records.data()), records.size());

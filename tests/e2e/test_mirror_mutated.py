@@ -2,16 +2,18 @@
 
 Theory of operation
 -------------------
-Captured hellos are changed in their structure (extensions moved, doubled, left out, emptied, blown up, lengths that
-lie) and in their bytes, cut short, and cut into records anew; the same ones each time. Each goes through a running
-proxy to a server that keeps what arrives. What is held of every one:
+Captured hellos are changed in their structure (extensions moved, doubled, left out, emptied, blown up) and
+in their bytes (lengths that lie), cut short, and cut into records anew. Each goes through a running proxy to
+a server that keeps what arrives. What is held of every one:
 
 * the proxy lives, and its log has one record for each tunnel, with an outcome;
-* what arrives upstream, if anything does, is one whole ClientHello, nothing before or behind it, for our own parser;
-* and for OpenSSL's server, which nobody here wrote: it may refuse the offer, but never its form (decode_error).
+* what arrives upstream, if anything does, is one whole ClientHello for our own parser, nothing before or
+  behind it;
+* and for OpenSSL's server, which nobody here wrote: it may refuse the offer, but never its form
+  (decode_error).
 
-`make test` runs the same ones each time; `make fuzz` more, and others: POLYTLS_MIRROR_MUTATIONS is their number,
-POLYTLS_MIRROR_SEED what they are drawn from.
+`make test` runs the same ones each time; `make fuzz` more, and others: POLYTLS_MIRROR_MUTATIONS is their
+number, POLYTLS_MIRROR_SEED what they are drawn from.
 """
 
 from __future__ import annotations
@@ -22,11 +24,10 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from polytls.wire.client_hello import ClientHello, Extension, parse_client_hello
+from polytls.wire.client_hello import Extension, parse_client_hello
 from polytls.wire.iana import ExtensionType
 from tests.e2e.test_mirror import MIRROR, Lab, Sink, lab, rebuilt
 from tests.golden.profiles import samples
