@@ -29,17 +29,19 @@ from polytls.capture.pcap import CaptureError, tcp_streams
 from polytls.capture.records import read_hellos
 from polytls.config.layers import parse_toml
 from polytls.config.load import layer_settings
-from polytls.errors import ConfigError, PolytlsError, ProxyError
+from polytls.engine import ClientContext
+from polytls.errors import ConfigError, Kind, PolytlsError, ProxyError
 from polytls.fingerprint.diff import compare
 from polytls.fingerprint.ja3 import ja3
 from polytls.fingerprint.ja4 import ja4
 from polytls.fingerprint.normal import difference, normalise
 from polytls.fingerprint.report import fingerprint
-from polytls.profiles import Catalog, exact_toml
+from polytls.profiles import Catalog, HelloSpec, exact_toml
 from polytls.profiles.learn import learn_parsed
 from polytls.profiles.parse import parse_profile
 from polytls.profiles.show import as_toml
 from polytls.profiles.template import compile_template
+from polytls.proxy.mirror import Mirror
 from polytls.wire.authority import HostError, parse_authority, parse_host
 from polytls.wire.client_hello import ClientHello, HelloError, parse_client_hello
 from polytls.wire.connect import parse_connect
@@ -150,6 +152,32 @@ def run_learn(data: bytes) -> None:
     assert parse_profile(_NAME, again, None, "learned").template == template
     assert learn_parsed([hello, hello]).hello == learned
     return None
+
+
+def run_mirror(data: bytes) -> None:
+    """A hello -> an offer that repeats it, or a refusal; also where what cannot be sent is left out."""
+    for mirror in _mirrors():
+        try:
+            offer = mirror.offer(data)
+        except ProxyError as error:
+            refused(error)
+            continue
+        hello = parse_client_hello(data)
+        assert offer.alpn == hello.alpn
+        assert mirror.offer(written(hello)) is offer
+
+
+def refused(error: ProxyError) -> None:
+    assert error.kind is Kind.HELLO_NOT_REPRODUCIBLE
+    sound(error)
+
+
+@cache
+def _mirrors() -> tuple[Mirror, Mirror]:
+    def make(spec: HelloSpec) -> ClientContext:
+        return ClientContext(spec, None, verify_chain=False, verify_host=False)
+
+    return Mirror(make, drop=False), Mirror(make, drop=True)
 
 
 def run_capture(data: bytes) -> None:
@@ -317,6 +345,7 @@ TARGETS = {
     for name, run, seeds in (
         ("hello", run_hello, _hellos),
         ("learn", run_learn, _hellos),
+        ("mirror", run_mirror, _hellos),
         ("capture", run_capture, _captures),
         ("pcap", run_pcap, _pcaps),
         ("head", run_head, _heads),
