@@ -14,8 +14,9 @@ too.
   are never sent on (the proxy gives clients no tickets, so there are none to offer), early data likewise,
   and an encrypted_client_hello is answered for by GREASE of the same shape, since its key is the
   client's.
-* What the engine cannot send at all is refused by name, or left out where the settings say so. So is a body that
-  has not the form of its extension: the origin would refuse it, and take the proxy for the one who made it.
+* What the engine cannot send at all is refused by name, or left out where the settings say so. A body that
+  has not the form of its extension is refused as well: the origin would not take it, and would think that
+  the proxy had made it.
 
 Contexts made here resume nothing: whether a client resumes with an origin is a part of what is mirrored,
 and the client's sessions end at the proxy.

@@ -3,9 +3,9 @@
 Theory of operation
 -------------------
 `parse_client_hello` keeps bodies as they are, for an odd client is the interesting one. Who is about to send
-a body on must look further: a server answers one that has not its form with decode_error, and nobody can tell
-whose mistake that was. `has_form` knows the forms of extensions that clients send; a type it does not know may
-have any body. Only the form counts: a list of numbers that nobody assigned is one.
+a body on must look further: a server answers one that has not its form with decode_error, and nobody can
+tell whose mistake that was. `has_form` knows the forms of extensions that clients send; a type it does not
+know may have any body. Only the form counts: a list of numbers that nobody assigned is one.
 
 Left out are extensions whose body is never sent on (server_name, session_ticket, cookie, pre_shared_key,
 early_data, padding, encrypted_client_hello) and trust_anchors, into which the engine looks.
