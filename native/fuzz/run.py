@@ -9,9 +9,9 @@ What a fuzzer finds on its way is kept in WORK/TARGET below the build directory,
 there. Each run prints a line: how many inputs, how much was reached. An input that breaks something is left
 beside it, its path is printed, and the exit status is 1 when all have run.
 
-`--grow` takes what was found into the corpus in the tree: the least files that reach what all of them reach
-(libFuzzer's merge, which takes short ones first), up to `MAX_GROWN_BYTES` a target, so that replaying stays
-fast and the repository small.
+`--grow` takes what was found into the corpus in the tree: of the least files that reach what all of them
+reach (libFuzzer's merge, which takes short ones first) up to `MAX_GROWN_FILES` a target, so that replaying
+stays fast and the repository small.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-MAX_GROWN_BYTES = 40_000
-"""Of the files a corpus has besides its seeds."""
+MAX_GROWN_FILES = 64
+MAX_GROWN_BYTES = 24_000
+"""Of the files a corpus has besides its seeds: a spread of them, by size, where there are more."""
 
 MAX_INPUT_BYTES = 8192
 """Longer inputs find little and cost much. The limits that are larger have seeds and tests."""
@@ -103,7 +104,7 @@ def grow(program: Path, work: Path, corpus: Path) -> None:
     for old in corpus.glob("grown-*"):
         old.unlink()
     total = count = 0
-    for data in new:
+    for data in new[:: -(-len(new) // MAX_GROWN_FILES) or 1]:
         if total + len(data) > MAX_GROWN_BYTES:
             break
         (corpus / f"grown-{hashlib.sha256(data).hexdigest()[:12]}").write_bytes(data)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.fuzz.mutations import mutated
 from tests.fuzz.targets import ROOT, TARGETS
 
-EXAMPLES = 300
+EXAMPLES = 150
 """Of each target; together they take a few seconds."""
 
 
