@@ -58,6 +58,8 @@ GC_THRESHOLD = (20_000, 20, 50)
 """Tunnels are freed by reference counts; a collector that looks every 700 objects, as by default, takes a
 tenth of Python's time to find nothing."""
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 _DEFAULT_PROFILE = "proxy.upstream.default_profile"
 
 
@@ -313,6 +315,7 @@ async def _run(
     finally:
         lag.close()
         notes.close()
+        _deaf_to_signals()
 
 
 async def _serve(app: App, announce: Callable[[Started], None], warnings: tuple[str, ...]) -> None:
@@ -359,9 +362,17 @@ def _on_signals(app: App) -> asyncio.Event:
         stopping.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         loop.add_signal_handler(number, handle)
     return stopping
+
+
+def _deaf_to_signals() -> None:
+    """All is done but the interpreter's end: one more signal must not turn that into a death by signal."""
+    loop = asyncio.get_running_loop()
+    for number in _STOPPING:
+        loop.remove_signal_handler(number)  # which the end of the loop would, to the default
+        signal.signal(number, signal.SIG_IGN)
 
 
 def raise_file_limit() -> int:
