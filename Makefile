@@ -22,7 +22,7 @@ CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
 
 .DEFAULT_GOAL := help
 .PHONY: help build run demo test check lint format declarations native-test native-test-asan \
-	native-test-tsan boringssl-test wheel clean distclean tools
+	native-test-tsan boringssl-test bench bench-build bench-peers wheel clean distclean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,18 @@ boringssl-test: $(INSTALLED) ## BoringSSL's own ssl_test, linked with the patche
 	    -DCMAKE_MAKE_PROGRAM=$(NINJA) -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
 	    -DBORINGSSL_PREFIX=$$prefix && \
 	  $(CMAKE) --build build/ssl_test && build/ssl_test/ssl_test --gtest_brief=1
+
+bench: build bench-build ## Measure beside the yardstick and peers, ten minutes at most (ARGS='--only mitm.c32')
+	@$(PY) -m tests.bench $(ARGS)
+
+bench-build: $(INSTALLED) ## The native programs that measure, in build/bench/bin
+	@$(PY) native/boringssl/prepare.py >/dev/null
+	@test -f build/bench/build.ninja || $(CONFIGURE) -B build/bench -DPOLYTLS_BENCH=ON -DPOLYTLS_PYTHON_MODULE=OFF
+	@$(CMAKE) --build build/bench
+
+bench-peers: $(INSTALLED) ## Install mitmproxy for `make bench`, in an environment of its own
+	@test -x build/bench-peers/mitmproxy/bin/python || $(PYTHON) -m venv build/bench-peers/mitmproxy
+	@build/bench-peers/mitmproxy/bin/python -m pip install --quiet --disable-pip-version-check mitmproxy || { $(no_index) }
 
 wheel: $(INSTALLED) ## Build a wheel into dist/
 	@$(PY) -m pip wheel --no-deps --wheel-dir dist -v .
