@@ -1,9 +1,9 @@
 """What the kernel says about processes and the machine.
 
-CPU time is user and system time of a process and all that descend from it, by the scheduler's clock (ns), plus
-what children that have ended left behind (clock ticks). Memory is PSS and private memory from smaps_rollup: PSS
-counts shared pages by their share, and private memory is what a tunnel can have cost. Kernel memory, such as of
-sockets, is in neither.
+CPU time is user and system time of a process and all that descend from it, by the scheduler's clock (ns),
+plus what children that have ended left behind (clock ticks). Memory is PSS and private memory from
+smaps_rollup: PSS counts shared pages by their share, and private memory is what a tunnel can have cost.
+Kernel memory, such as of sockets, is in neither.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def main_thread_seconds(pid: int) -> float:
-    """CPU time of a process's first thread: of a Python server, what its event loop and Python itself took."""
+    """CPU time of a process's first thread: of PolyTLS, what its event loop and all other Python took."""
     try:
         return int((_PROC / str(pid) / "task" / str(pid) / "schedstat").read_text().split()[0]) / 1e9
     except (OSError, ValueError, IndexError):

@@ -3,14 +3,14 @@
 Definitions
 -----------
 CPU a tunnel: CPU of the proxy's process tree, divided by the tunnels that ended as meant.
-Added latency: from connect() to the first byte of the answer, through the proxy less direct, both quantiles of
-tunnels that took turns in one run.
+Added latency: from connect() to the first byte of the answer, through the proxy less direct, both quantiles
+of tunnels that took turns in one run.
 CPU a GB: of 10^9 body bytes, both directions counted. MB/s: 10^6 body bytes by the time from the end of the
 handshake to the last byte.
-KB a tunnel: private memory of the process tree while all are held less that after a warm-up of 100 tunnels, by
-their number.
-Other: what the machine did beside proxy, origin and client, as a part of one core; read a result with much of it
-with care.
+KB a tunnel: private memory of the process tree while all are held less that after a warm-up of 100 tunnels,
+by their number.
+Other: what the machine did beside proxy, origin and client, in cores; read a result with much of it with
+care.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.bench.loadgen import Percentiles, Report, Tunnels, parse_report, run_load
 from tests.bench.machine import busy_seconds, cpu_seconds, main_thread_seconds, memory
 from tests.bench.rows import Kind, Row
 from tests.bench.spawn import BenchError, Origin, Running
-from tests.bench.subjects import Subject
+
+if TYPE_CHECKING:
+    from tests.bench.subjects import Subject
 
 GB = 1e9
 _WARM_TUNNELS = 100
@@ -163,7 +166,7 @@ def added(own: Percentiles, direct: Percentiles) -> dict[str, float]:
 def downloading(bench: Bench, arguments: Sequence[str]) -> Iterator[None]:
     """One stream at full speed the same way, from before the measurement until after it."""
     command = [str(bench.load_program), *arguments, "--sizes", "1024m", "--at-once", "1"]
-    command = [*_without_first(command, "--at-once"), "--seconds", "3600", "--max-seconds", "60"]
+    command = [*_last_wins(command), "--seconds", "3600", "--max-seconds", "60"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(0.2)  # until it is under way; nothing is judged by it
@@ -173,11 +176,6 @@ def downloading(bench: Bench, arguments: Sequence[str]) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def _without_first(words: Sequence[str], option: str) -> list[str]:
-    at = words.index(option)
-    return [*words[:at], *words[at + 2 :]]
 
 
 def measure_held(bench: Bench, row: Row, number: int, subject: Subject, proxy: Running) -> Sample:
@@ -216,12 +214,13 @@ def measure_held(bench: Bench, row: Row, number: int, subject: Subject, proxy: R
 def _last_wins(words: Sequence[str]) -> list[str]:
     """The load generator takes an option's first value; here the last one given shall count."""
     found: dict[str, list[str]] = {}
+    option = ""
     for word in words:
         if word.startswith("--"):
-            found[word] = []
-            last = word
+            option = word
+            found[option] = []
         else:
-            found[last].append(word)
+            found[option].append(word)
     return [part for option, rest in found.items() for part in (option, *rest)]
 
 

@@ -1,12 +1,13 @@
-"""The order of measurements: in rounds, each visiting all subjects, a rotated order each time (A B C, B C A, ...).
+"""The order of measurements: rounds that visit all subjects, each in another order (A B C, B C A, ...).
 
-So a ratio is taken between neighbours in time, and what disturbs the machine for longer disturbs all of them. A
-budget bounds the whole: what does not fit in is left out, and said so.
+So a ratio is taken between neighbours in time, and what disturbs the machine for longer disturbs all of them.
+A budget bounds the whole: what does not fit in is left out, and said so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,6 @@ from tests.bench.measure import Bench, Sample, measure, measure_held
 from tests.bench.rows import Kind, Row
 from tests.bench.spawn import BenchError, Running
 from tests.bench.subjects import ALL, Subject, available, started
-
-_SLOW_SHARE = 4  # a held measurement takes about so many times a fast one
 
 
 class Budget:
@@ -62,11 +61,9 @@ def run_fast(bench: Bench, rows: Sequence[Row], rounds: int, budget: Budget) -> 
                 order: list[Subject | None] = [s for s in present(row) if s.name in up]
                 if row.direct:
                     order.append(None)
-                for subject in rotated(order, number):
-                    proxy = up[subject.name] if subject else None
-                    yield from _guarded(
-                        row, number, subject, budget, lambda: measure(bench, row, number, subject, proxy)
-                    )
+                for one in rotated(order, number):
+                    once = functools.partial(measure, bench, row, number, one, up[one.name] if one else None)
+                    yield from guarded(row.name, number, one.name if one else "direct", budget, once)
 
 
 def run_held(bench: Bench, rows: Sequence[Row], budget: Budget) -> Iterator[Sample]:
@@ -78,21 +75,21 @@ def run_held(bench: Bench, rows: Sequence[Row], budget: Budget) -> Iterator[Samp
                 with started(subject, bench.origin, bench.programs, bench.scratch) as proxy:
                     return measure_held(bench, row, 0, subject, proxy)
 
-            yield from _guarded(row, 0, subject, budget, once)
+            yield from guarded(row.name, 0, subject.name, budget, once)
 
 
-def _guarded(
-    row: Row, number: int, subject: Subject | None, budget: Budget, once: Callable[[], Sample]
+def guarded(
+    row: str, number: int, subject: str, budget: Budget, once: Callable[[], Sample]
 ) -> Iterator[Sample]:
-    name = subject.name if subject else "direct"
+    """One measurement, if there is time for it; one that fails is a sample with an error."""
     if budget.left() < 0:
-        say(f"# {row.name} {name}: left out, the time is up")
+        say(f"# {row} {subject}: left out, the time is up")
         return
     try:
         sample = once()
     except BenchError as error:
-        sample = Sample(row.name, name, number, {}, 0, 0, error=str(error))
-    say(f"# round {number + 1} {row.name} {name}: {line_of(sample)}")
+        sample = Sample(row, subject, number, {}, 0, 0, error=str(error))
+    say(f"# round {number + 1} {row} {subject}: {line_of(sample)}")
     yield sample
 
 

@@ -1,7 +1,7 @@
 """The rows of the table: which subjects each measures, with what load.
 
-A row's name is what `--only` takes: the mode, a dot, what is done. Fast rows run in interleaved rounds; `held` rows
-start a fresh subject each, since they ask for its memory.
+A row's name is what `--only` takes: the mode, a dot, what is done. Fast rows run in interleaved rounds;
+`held` rows start a fresh subject each, since they ask for its memory.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ EXTRA = ("net.page", "net.download", "start")
 
 
 def selected(patterns: Sequence[str]) -> frozenset[str]:
-    """Names that match one of the shell patterns; all without any. Raises `BenchError` for one that matches none."""
+    """Names that match one of the shell patterns; all without any. Raises `BenchError` for a futile one."""
     names = [row.name for row in ROWS] + list(EXTRA)
     chosen: set[str] = set()
     for pattern in patterns:

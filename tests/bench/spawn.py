@@ -65,11 +65,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def origin(program: Path, directory: Path, *arguments: str) -> Iterator[Origin]:
-    """The native origin. Raises `BenchError`."""
+def origin(program: Path, directory: Path, *arguments: str, within: Sequence[str] = ()) -> Iterator[Origin]:
+    """The native origin; `within` goes before its command. Raises `BenchError`."""
     directory.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        [program, "--dir", directory, *arguments],
+        [*within, program, "--dir", directory, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -87,9 +87,18 @@ def origin(program: Path, directory: Path, *arguments: str) -> Iterator[Origin]:
 
 @contextlib.contextmanager
 def running(
-    name: str, command: Sequence[str], port: int, directory: Path, *, wait_s: float = 30.0
+    name: str,
+    command: Sequence[str],
+    port: int,
+    directory: Path,
+    *,
+    wait_s: float = 30.0,
+    ready: Sequence[str] = (),
 ) -> Iterator[Running]:
-    """`command` once it accepts connections on `port`. Raises `BenchError` when it does not."""
+    """`command` once it accepts connections on `port`, or the command `ready` says so by its exit code.
+
+    Raises `BenchError` when it does not come up.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     said = directory / "said.txt"
     environment = {key: value for key, value in os.environ.items() if not key.upper().endswith("_PROXY")}
@@ -105,7 +114,7 @@ def running(
             start_new_session=True,
         )
     try:
-        while not accepts(port):
+        while not (_succeeds(ready) if ready else accepts(port)):
             if process.poll() is not None or time.monotonic() - began > wait_s:
                 quoted = said.read_text(errors="replace")[-_QUOTED:]
                 raise BenchError(f"{name} did not listen on port {port}: {quoted}")
@@ -113,6 +122,10 @@ def running(
         yield Running(name, process.pid, port, time.monotonic() - began)
     finally:
         stop(process)
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def accepts(port: int) -> bool:

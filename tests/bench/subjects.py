@@ -46,12 +46,19 @@ class Subject:
 _SERVE = (
     "{polytls} serve --config {dir}/bench.toml --listen 127.0.0.1:{port} --ca-dir {dir}/ca --log-format json"
 )
-_LAB = "[proxy.upstream]\nca_file = '{ca}'\n[proxy.upstream.resolve]\n'*.test' = '127.0.0.1'\n'origin.test' = '127.0.0.1'\n"
-_X25519 = (
-    "[profiles.bench-x25519]\nbase = 'default'\n"
-    "curves_list = ['X25519', 'P-256', 'P-384']\nkey_shares = ['X25519']\n"
-    "alpn_protos = ['h2', 'http/1.1']\nalps_protos = []\n"
-)
+_LAB = """
+[proxy.upstream]
+ca_file = '{ca}'
+[proxy.upstream.resolve]
+'*.test' = '{host}'
+"""
+_X25519 = """
+[profiles.bench-x25519]
+base = 'default'
+curves_list = ['X25519', 'P-256', 'P-384']
+key_shares = ['X25519']
+alpn_protos = ['h2', 'http/1.1']
+"""
 _MITMDUMP = (
     "{mitmdump} -q --listen-host 127.0.0.1 -p {port} --set confdir={dir} "
     "--set ssl_verify_upstream_trusted_ca={ca} --set stream_large_bodies=1m"
@@ -112,28 +119,42 @@ def version_of(subject: Subject) -> str | None:
 @contextmanager
 def started(subject: Subject, upstream: Origin, programs: Path, scratch: Path) -> Iterator[Running]:
     """The subject while it serves. Raises `BenchError`."""
-    directory = scratch / subject.name
+    directory = scratch / subject.name.replace("/", "-")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     port = free_port()
+    command = command_of(subject, port, upstream, programs, directory)
+    with running(subject.name, command, port, directory, wait_s=subject.wait_s) as process:
+        yield process
+
+
+def command_of(
+    subject: Subject,
+    port: int,
+    upstream: Origin,
+    programs: Path,
+    directory: Path,
+    *,
+    host: str = "127.0.0.1",
+) -> list[str]:
+    """Its command line, for an origin at `host`; its configuration is written. Raises `BenchError`."""
+    if (missing := available(subject)) is not None:
+        raise BenchError(missing)
+    if subject.config:
+        config = subject.config.format(ca=upstream.ca, host=host)
+        (directory / "bench.toml").write_text(config, encoding="utf-8")
     places = {
         "port": port,
         "dir": directory,
         "ca": upstream.ca,
-        "origin": upstream.address,
+        "origin": f"{host}:{upstream.port}",
         "bin": programs,
         "python": sys.executable,
         "polytls": f"{sys.executable} -m polytls",
         "here": HERE,
         "mitmdump": _mitmdump() or "",
     }
-    if (missing := available(subject)) is not None:
-        raise BenchError(missing)
-    if subject.config:
-        (directory / "bench.toml").write_text(subject.config.format(ca=upstream.ca), encoding="utf-8")
-    command = shlex.split(subject.command.format(**places))
-    with running(subject.name, command, port, directory, wait_s=subject.wait_s) as process:
-        yield process
+    return shlex.split(subject.command.format(**places))
 
 
 def _mitmdump() -> str | None:
