@@ -144,6 +144,19 @@ Io Channel::read(uint8_t *into, size_t room, size_t *out_size) {
   return Io::kDone;
 }
 
+Io Channel::pass_on(Channel *to) {
+  Io io = receive();
+  if (io != Io::kDone) return io;
+  Shared &buffers = shared();
+  ssize_t sent = send(to->fd_, buffers.received.get(), buffers.to, MSG_NOSIGNAL);
+  if (sent < 0 && errno != EAGAIN) return to->broken_ = Io::kReset;
+  buffers.from = sent < 0 ? 0 : static_cast<size_t>(sent);
+  to->waiting_.assign(buffers.received.get() + buffers.from, buffers.received.get() + buffers.to);
+  to->waiting_from_ = 0;
+  buffers.from = buffers.to;
+  return Io::kDone;
+}
+
 Io Channel::write(const uint8_t *bytes, size_t size) {
   if (ssl_ == nullptr) return ChannelBio::put(this, bytes, size);
   while (size > 0) {
@@ -194,6 +207,9 @@ size_t Channel::waiting() const {
 Io Channel::receive() {
   if (broken_ != Io::kDone) return broken_;
   if (drained_ && !ending_) return Io::kWait;
+  if (turn_ == Turn::kUsed) turn_ = Turn::kOver;
+  if (turn_ == Turn::kOver) return Io::kWait;
+  if (turn_ == Turn::kFresh) turn_ = Turn::kUsed;
   Shared &buffers = shared();
   if (buffers.receiver != this && buffers.receiver != nullptr) buffers.receiver->keep_received();
   buffers.receiver = this;

@@ -53,6 +53,8 @@ class Channel {
   // write takes all of it. It is sent with the next flush.
   Io write(const uint8_t *bytes, size_t size);
   Io write(const std::string &text);
+  // pass_on sends what was received, as it is, to |to|. Both are plain. It returns as read does.
+  Io pass_on(Channel *to);
   // flush sends; kWait: some waits for the socket.
   Io flush();
   size_t waiting() const;
@@ -61,6 +63,11 @@ class Channel {
   void shutdown_write();  // say_goodbye, then FIN
   void reset();           // RST
   void close();
+
+  // begin_turn allows one receive until the next begin_turn; turn_is_over returns whether another was wanted. So a
+  // turn ends where what was received has been used up, and nothing is left lying that others would displace.
+  void begin_turn() { turn_ = Turn::kFresh; }
+  bool turn_is_over() const { return turn_ == Turn::kOver; }
 
   // read at most so many bytes from the socket at once; 0: as many as fit.
   void set_receive_limit(size_t bytes) { receive_limit_ = bytes; }
@@ -72,7 +79,10 @@ class Channel {
   void keep_gathered();
   Io of_tls(int result);
 
+  enum class Turn : uint8_t { kUnbounded, kFresh, kUsed, kOver };
+
   int fd_ = -1;
+  Turn turn_ = Turn::kUnbounded;
   bool drained_ = false, ending_ = false;
   Io broken_ = Io::kDone;  // how the socket ended, once it has
   uint32_t receive_limit_ = 0;

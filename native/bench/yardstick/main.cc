@@ -25,7 +25,6 @@ namespace bench {
 namespace {
 
 constexpr size_t kRecordBytes = 16384;
-constexpr size_t kTurnBytes = 256 * 1024;     // one receive; then others get their turn
 constexpr int kHeapKeptBytes = 8 << 20;       // the heap is not handed back and fetched anew with each burst
 const char kEstablished[] = "HTTP/1.1 200 OK\r\n\r\n";
 
@@ -168,20 +167,20 @@ class Tunnel : public Handler {
   bool relay(Side *from, Side *to) {
     static thread_local uint8_t bytes[kRecordBytes];
     if (to->channel.waiting() > 0) return true;
-    size_t turn = 0;
-    Io io = Io::kWait;
-    while (turn < kTurnBytes) {
-      size_t size = 0;
-      io = from->channel.read(bytes, sizeof bytes, &size);
-      if (io != Io::kDone) break;
+    from->channel.begin_turn();
+    Io io;
+    if (!shared_->mitm) {
+      if ((io = from->channel.pass_on(&to->channel)) == Io::kDone) loop_->again(from);
+      return io == Io::kDone || io == Io::kWait;
+    }
+    for (size_t size = 0; (io = from->channel.read(bytes, sizeof bytes, &size)) == Io::kDone;) {
       if (to->channel.write(bytes, size) != Io::kDone) return false;
-      turn += size;
     }
     Io flushed = to->channel.flush();
     if (flushed != Io::kDone && flushed != Io::kWait) return false;
-    if (io == Io::kDone) loop_->again(from);
+    if (from->channel.turn_is_over()) loop_->again(from);
     if (io == Io::kEnd && shared_->mitm) to->channel.say_goodbye();
-    return io == Io::kDone || io == Io::kWait;
+    return io == Io::kWait;
   }
 
   void end() {
