@@ -165,8 +165,8 @@ def added(own: Percentiles, direct: Percentiles) -> dict[str, float]:
 @contextmanager
 def downloading(bench: Bench, arguments: Sequence[str]) -> Iterator[None]:
     """One stream at full speed the same way, from before the measurement until after it."""
-    command = [str(bench.load_program), *arguments, "--sizes", "1024m", "--at-once", "1"]
-    command = [*_last_wins(command), "--seconds", "3600", "--max-seconds", "60"]
+    alone = _last_wins([*arguments, "--sizes", "1024m", "--at-once", "1", "--seconds", "3600"])
+    command = [str(bench.load_program), *alone, "--max-seconds", "60"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(0.2)  # until it is under way; nothing is judged by it

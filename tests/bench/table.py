@@ -156,7 +156,7 @@ def report(results: Results, verdicts: Sequence[Verdict]) -> str:
     ]
     lines: list[str] = []
     for part, following in zip(parts, [*parts[1:], ""], strict=True):
-        if part and not (part.startswith("**") and not following):
+        if part and not (part.startswith("**") and not following):  # no title without a table
             lines += [part, ""]
     said = [*results.notes, *results.errors()]
     if said:

@@ -1,6 +1,7 @@
 // HTTP/1.1 for the paths of route.h.
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 
@@ -43,7 +44,7 @@ class Http1 : public Protocol {
   }
 
  private:
-  enum class After { kNothing, kGoodbye, kCut, kReset };
+  enum class After { kNothing, kGoodbye, kCut, kReset, kDrain };
 
   size_t send_some(Channel *channel) {
     size_t sent = 0;
@@ -57,12 +58,25 @@ class Http1 : public Protocol {
     return sent;
   }
 
-  // What went before has left; close_notify may still have to wait for room.
+  // What went before has left; close_notify may still have to wait for room. Then what the peer has sent is read to
+  // its end: closing a socket with bytes unread sends RST, which may overtake what the peer has not read yet.
   Next finish(Channel *channel) {
-    if (after_ == After::kReset) channel->reset();
-    if (after_ == After::kGoodbye) channel->say_goodbye();
-    after_ = After::kCut;
-    return channel->waiting() > 0 ? Next::kWait : Next::kGone;
+    if (after_ == After::kReset) {
+      channel->reset();
+      return Next::kGone;
+    }
+    if (after_ == After::kGoodbye) {
+      channel->say_goodbye();
+      after_ = After::kCut;
+      if (channel->waiting() > 0) return Next::kWait;
+    }
+    if (after_ == After::kCut) shutdown(channel->fd(), SHUT_WR);
+    after_ = After::kDrain;
+    uint8_t bytes[4096];
+    size_t size = 0;
+    Io io;
+    while ((io = channel->read(bytes, sizeof bytes, &size)) == Io::kDone) continue;
+    return io == Io::kWait ? Next::kWait : Next::kGone;
   }
 
   // Bytes of the request: heads, bodies, or what is mirrored. False: they are no request.
