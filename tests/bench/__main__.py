@@ -7,6 +7,7 @@ build/bench/results.json and report.md; --write-docs puts them into docs/perform
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ from tests.bench import document, network, results, rounds, special, startup, ta
 from tests.bench.goals import Verdict, judge
 from tests.bench.machine import this_machine
 from tests.bench.measure import Bench, Sample
-from tests.bench.rows import ROWS, selected
+from tests.bench.nginx import nginx
+from tests.bench.rows import ROWS, Row, selected
 from tests.bench.spawn import BenchError, origin
 from tests.bench.subjects import ALL, ROOT, available, version_of
 
@@ -63,6 +65,7 @@ def run(options: argparse.Namespace) -> results.Results:
     peers = [subject for subject in ALL.values() if subject.peer]
     notes = [f"{subject.name}: {why}" for subject in peers if (why := available(subject))]
     scratch = Path(tempfile.mkdtemp(prefix="polytls-bench-"))
+    scratch.chmod(0o755)  # nginx's worker is another user
     try:
         with origin(options.programs / "bench-origin", scratch / "origin") as upstream:
             bench = Bench(options.programs, upstream, scratch, options.seconds)
@@ -86,12 +89,14 @@ def _measure(
 ) -> Iterator[Sample]:
     budget = rounds.Budget(options.budget)
     fast, held, others = rounds.split_rows([row for row in ROWS if row.name in names])
-    yield from rounds.run_fast(bench, fast, options.rounds, budget)
+    from_nginx = [row for row in fast if row.nginx]
+    yield from rounds.run_fast(bench, [row for row in fast if not row.nginx], options.rounds, budget)
+    yield from _reported(_from_nginx(bench, from_nginx, options.rounds, budget), "nginx", notes)
     yield from rounds.run_held(bench, held, budget)
     for row in others:
         yield from special.run_special(bench, row, budget)
     if "start" in names:
-        yield from _reported(startup.measure_start(bench), "start", notes)
+        yield from _reported(_told(startup.measure_start(bench)), "start", notes)
     if any(journey.row in names for journey in network.JOURNEYS):
         if (why := network.why_not()) is not None:
             notes.append(f"net.*: {why}")
@@ -99,18 +104,29 @@ def _measure(
             notes.append("net.*: the time was up")
         else:
             found = network.measure_network(bench.programs, bench.scratch, names)
-            yield from _reported(found, "net", notes)
+            yield from _reported(_told(found), "net", notes)
     if budget.left() < 0:
         notes.append("some measurements: the time was up")
 
 
+def _from_nginx(bench: Bench, rows: Sequence[Row], rounds_: int, budget: rounds.Budget) -> Iterator[Sample]:
+    if rows:
+        with nginx(bench.programs / "bench-origin", bench.scratch / "nginx") as upstream:
+            other = dataclasses.replace(bench, origin=upstream)
+            yield from rounds.run_fast(other, rows, rounds_, budget)
+
+
 def _reported(samples: Iterator[Sample], what: str, notes: list[str]) -> Iterator[Sample]:
     try:
-        for sample in samples:
-            rounds.say(f"# {sample.row} {sample.subject}: {rounds.line_of(sample)}")
-            yield sample
+        yield from samples
     except BenchError as error:
         notes.append(f"{what}: {error}")
+
+
+def _told(samples: Iterator[Sample]) -> Iterator[Sample]:
+    for sample in samples:
+        rounds.say(f"# {sample.row} {sample.subject}: {rounds.line_of(sample)}")
+        yield sample
 
 
 def _as_json(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:

@@ -148,6 +148,14 @@ GOALS: Sequence[Goal] = (
         )
         for row, what in _BULK
     ),
+    Goal(
+        "2",
+        "MITM MB/s, download from nginx, to direct",
+        ratio("mitm.bulk-nginx", _OURS, "direct", "mb_s"),
+        0.9,
+        RATIO,
+        at_least=True,
+    ),
     *(
         Goal(
             "2",

@@ -45,6 +45,7 @@ class Row:
     direct: bool = False  # also without a proxy
     tunnels: int = 0  # held rows: how many
     own_names: bool = False  # every tunnel has a server name that was never seen
+    nginx: bool = False  # from nginx rather than the origin of our own
 
 
 ROWS: Sequence[Row] = (
@@ -98,6 +99,16 @@ ROWS: Sequence[Row] = (
         ("--sizes", "256m", "--mix", "get", "--alpn", "h2"),
         "yardstick",
         direct=True,
+    ),
+    Row(
+        "mitm.bulk-nginx",
+        "MITM, download from nginx, HTTP/1.1",
+        Kind.BULK,
+        ("yardstick", "polytls-x25519"),
+        ("--sizes", "256m", "--mix", "get", "--body-seed", "0"),
+        "yardstick",
+        direct=True,
+        nginx=True,
     ),
     Row(
         "mitm.upload",

@@ -54,7 +54,7 @@ class Origin:
         return f"127.0.0.1:{self.port}"
 
     def pids(self) -> tuple[int, ...]:
-        return (self.pid,)
+        return tree(self.pid)
 
 
 def free_port() -> int:

@@ -102,6 +102,7 @@ FLOW_COLUMNS: Sequence[Column] = (
     ("h2", metric("mitm.bulk-h2", "mb_s", 0)),
     ("upload", metric("mitm.upload", "mb_s", 0)),
     ("both", metric("mitm.both", "mb_s", 0)),
+    ("from nginx", metric("mitm.bulk-nginx", "mb_s", 0)),
     ("CPU s a GB, upload", metric("mitm.upload", "cpu_s_per_gb")),
     ("both", metric("mitm.both", "cpu_s_per_gb")),
     (

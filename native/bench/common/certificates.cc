@@ -102,4 +102,11 @@ void write_pem(X509 *certificate, const std::string &path) {
   if (file == nullptr || !PEM_write_X509(file, certificate) || fclose(file) != 0) die("cannot write " + path);
 }
 
+void write_pem(EVP_PKEY *key, const std::string &path) {
+  FILE *file = fopen(path.c_str(), "w");
+  if (file == nullptr || !PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr) || fclose(file) != 0) {
+    die("cannot write " + path);
+  }
+}
+
 }  // namespace bench

@@ -30,6 +30,7 @@ bssl::UniquePtr<X509> make_bare_leaf(const std::string &name, EVP_PKEY *key, con
 bssl::UniquePtr<CRYPTO_BUFFER> to_buffer(X509 *certificate, CRYPTO_BUFFER_POOL *pool);
 // write_pem dies when it cannot write |path|.
 void write_pem(X509 *certificate, const std::string &path);
+void write_pem(EVP_PKEY *key, const std::string &path);
 
 }  // namespace bench
 

@@ -99,6 +99,7 @@ Settings read_settings(Options *options) {
   made.resume = options->flag("resume", "offer the session of the same name before");
   made.groups = options->text("groups", "X25519", "key exchange groups of the client");
   made.ca = options->text("ca", "", "certificates to trust; without, the client takes any");
+  made.body_seed = options->number("body-seed", -1, "of every body; below 0: each tunnel another");
   made.seed = static_cast<uint64_t>(options->number("seed", 1, "of everything that is chosen"));
 
   made.through_proxy = proxy != "none";
@@ -125,6 +126,7 @@ Plan plan_of(const Settings &settings, int64_t number) {
   }
   plan.size = settings.sizes[mix(&state) % settings.sizes.size()];
   plan.seed = mix(&state) % kPeriod;
+  if (settings.body_seed >= 0) plan.seed = static_cast<uint64_t>(settings.body_seed);
   plan.chance = mix(&state);
   plan.through_proxy = settings.through_proxy && !(settings.compare_direct && number % 2 == 0);
   plan.name = settings.name;

@@ -59,6 +59,7 @@ struct Settings {
   bool hold_stdin = false, h2 = false, no_alpn = false, tls12 = false, resume = false;
   std::string groups, ca;
   uint64_t seed = 1;
+  int64_t body_seed = -1;  // of every body; below 0: each tunnel another
 };
 
 // read_settings dies with a sentence on what cannot be.

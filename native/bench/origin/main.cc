@@ -1,6 +1,6 @@
 // bench-origin: the TLS server that everything is fetched from.
 //
-// It makes its own root CA (DIR/ca.pem) and answers
+// It makes its own root CA (DIR/ca.pem; a leaf with its key beside it, for other servers) and answers
 //   origin.test, *.origin.test   with one leaf under the root, P-256
 //   *.own.test                   with an intermediate and a leaf of their own for each name
 //   *.bad.test                   with a leaf under a root that nobody trusts
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <string>
@@ -20,6 +21,7 @@
 #include "common/loop.h"
 #include "common/net.h"
 #include "common/options.h"
+#include "common/pattern.h"
 #include "origin/protocol.h"
 
 namespace bench {
@@ -36,7 +38,10 @@ class Chains {
  public:
   explicit Chains(const std::string &directory) : root_(make_authority("bench root")), key_(make_key()) {
     write_pem(root_.certificate.get(), directory + "/ca.pem");
-    common_.push_back(to_buffer(make_leaf({"origin.test", "*.origin.test", "localhost", "IP:127.0.0.1"}, key_.get(), root_).get(), nullptr));
+    bssl::UniquePtr<X509> leaf = make_leaf({"origin.test", "*.origin.test", "localhost", "IP:127.0.0.1"}, key_.get(), root_);
+    common_.push_back(to_buffer(leaf.get(), nullptr));
+    write_pem(leaf.get(), directory + "/leaf.pem");
+    write_pem(key_.get(), directory + "/leaf.key");
     Authority stranger = make_authority("a root nobody trusts");
     bad_.push_back(to_buffer(make_leaf({"bad.test", "*.bad.test"}, key_.get(), stranger).get(), nullptr));
   }
@@ -146,6 +151,16 @@ class Parent : public Handler {
   }
 };
 
+void write_body(const std::string &path, uint64_t size) {
+  FILE *file = fopen(path.c_str(), "w");
+  for (uint64_t at = 0; file != nullptr && at < size;) {
+    size_t piece = static_cast<size_t>(std::min<uint64_t>(size - at, kLongestPiece));
+    if (fwrite(pattern_at(0, at), 1, piece, file) != piece) die("cannot write " + path);
+    at += piece;
+  }
+  if (file == nullptr || fclose(file) != 0) die("cannot write " + path);
+}
+
 int run(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
   raise_descriptors();
@@ -154,7 +169,10 @@ int run(int argc, char **argv) {
   std::string at = options.text("listen", "127.0.0.1:0", "without tickets; the port with tickets is any free one");
   std::string groups = options.text("groups", "X25519:P-256", "key exchange groups, by preference");
   int64_t threads = options.number("threads", 1, "loops");
+  std::string body = options.text("body", "", "write the body with seed 0 to this file, for other servers");
+  int64_t body_bytes = options.number("body-bytes", 0, "how much of it");
   options.finish("The TLS origin of the bench.");
+  if (!body.empty()) write_body(body, static_cast<uint64_t>(body_bytes));
 
   Chains made(directory);
   chains = &made;
