@@ -22,7 +22,7 @@ from tests.bench.goals import Verdict, judge
 from tests.bench.machine import this_machine
 from tests.bench.measure import Bench, Sample
 from tests.bench.nginx import nginx
-from tests.bench.rows import ROWS, Row, selected
+from tests.bench.rows import ROWS, Kind, Row, selected
 from tests.bench.spawn import BenchError, origin
 from tests.bench.subjects import ALL, ROOT, available, version_of
 
@@ -92,9 +92,6 @@ def _measure(
     from_nginx = [row for row in fast if row.nginx]
     yield from rounds.run_fast(bench, [row for row in fast if not row.nginx], options.rounds, budget)
     yield from _reported(_from_nginx(bench, from_nginx, options.rounds, budget), "nginx", notes)
-    yield from rounds.run_held(bench, held, budget)
-    for row in others:
-        yield from special.run_special(bench, row, budget)
     if "start" in names:
         yield from _reported(_told(startup.measure_start(bench)), "start", notes)
     if any(journey.row in names for journey in network.JOURNEYS):
@@ -105,6 +102,13 @@ def _measure(
         else:
             found = network.measure_network(bench.programs, bench.scratch, names)
             yield from _reported(_told(found), "net", notes)
+    # The dearest come last: they are what a slow machine leaves out.
+    for kind in (Kind.THREADS, Kind.HELD, Kind.PROFILES):
+        if kind is Kind.HELD:
+            yield from rounds.run_held(bench, held, budget)
+        for row in others:
+            if row.kind is kind:
+                yield from special.run_special(bench, row, budget)
     if budget.left() < 0:
         notes.append("some measurements: the time was up")
 

@@ -84,6 +84,11 @@ class Results:
         failed = (s for s in self.samples if s.failed)
         return said + [f"{s.row} {s.subject}: {s.failed} failed {dict(s.failures)}" for s in failed]
 
+    def disturbance(self) -> float:
+        """What the machine did beside the measurements, in cores: the median."""
+        found = [s.values["other_share"] for s in self.samples if "other_share" in s.values]
+        return statistics.median(found) if found else 0.0
+
     def _of(self, row: str, subject: str) -> list[Sample]:
         return [s for s in self.samples if s.row == row and s.subject == subject]
 

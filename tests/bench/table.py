@@ -11,6 +11,8 @@ from tests.bench.subjects import ALL
 
 Cells = Sequence[str]
 NOTHING = "-"
+QUIET_CORES = 0.1
+"""Up to so much beside the measurements is no disturbance: the harness itself, the kernel's own work."""
 
 
 def markdown(head: Cells, rows: Sequence[Cells]) -> str:
@@ -139,6 +141,7 @@ def report(results: Results, verdicts: Sequence[Verdict]) -> str:
     threads = results.subjects("mitm.threads")
     parts = [
         f"{results.taken}, commit {results.commit}, {results.seconds:.0f} s: {results.machine}.",
+        _disturbed(results),
         *(f"{name} {version}." for name, version in results.versions.items()),
         "**MITM**",
         table(results, MITM_SUBJECTS, MITM_COLUMNS),
@@ -163,6 +166,16 @@ def report(results: Results, verdicts: Sequence[Verdict]) -> str:
     if said:
         lines += ["Left out or failed:", "", *(f"* {one}" for one in said), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _disturbed(results: Results) -> str:
+    cores = results.disturbance()
+    if cores < QUIET_CORES:
+        return ""
+    return (
+        f"The machine was busy with other things: {cores:.1f} of its {results.cores} cores. "
+        "CPU and memory say something nevertheless; latency, tunnels a second and MB/s hardly do."
+    )
 
 
 def _profiles(results: Results, names: Sequence[str]) -> str:

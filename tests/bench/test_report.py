@@ -55,6 +55,13 @@ def test_a_report_says_what_was_measured_and_what_was_not() -> None:
     assert "names never seen |" not in made  # nor a column without values
 
 
+def test_a_busy_machine_is_told() -> None:
+    quiet = results(sample("mitm.c32", "polytls", 0, cpu_ms=1.0, other_share=0.05))
+    busy = results(sample("mitm.c32", "polytls", 0, cpu_ms=1.0, other_share=1.24))
+    assert "busy with other things" not in report(quiet, judge(quiet))
+    assert "busy with other things: 1.2 of its 2 cores" in report(busy, judge(busy))
+
+
 def test_pictures_are_well_formed() -> None:
     made = plots(SOME)
     assert set(made) == {"mitm-cpu.svg", "mitm-added.svg", "threads.svg"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,3 +183,17 @@ def test_the_kernel_is_asked_right() -> None:
     assert found.pss_kb >= found.private_kb > 0
     assert os.getpid() in machine.tree(os.getppid())
     assert machine.this_machine().cores > 0
+
+
+def test_the_readme_names_options_that_exist(programs: Path) -> None:
+    """In code, with or without a fence: of the native programs, of `make bench`, or of `polytls serve`."""
+    asked = [[str(programs / name), "--help"] for name in ("bench-load", "bench-origin", "bench-yardstick")]
+    python = (sys.executable, "-m")
+    asked += [[*python, "tests.bench", "--help"], [*python, "tests.bench.callgrind", "--help"]]
+    asked += [[*python, "polytls", "serve", "--help"]]
+    known: set[str] = {"--help"}
+    for command in asked:
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        known |= set(re.findall(r"--[a-z][a-z-]*", said))
+    readme = (ROOT / "tests" / "bench" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", readme)) <= known

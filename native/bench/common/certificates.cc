@@ -35,7 +35,8 @@ bssl::UniquePtr<X509> blank(const std::string &name, EVP_PKEY *key) {
   X509_gmtime_adj(X509_getm_notAfter(made.get()), kValid);
   X509_set_pubkey(made.get(), key);
   X509_NAME_add_entry_by_NID(X509_get_subject_name(made.get()), NID_commonName, MBSTRING_UTF8,
-                             reinterpret_cast<const uint8_t *>(name.data()), static_cast<ossl_ssize_t>(name.size()), -1, 0);
+                             reinterpret_cast<const uint8_t *>(name.data()), static_cast<ossl_ssize_t>(name.size()),
+                             -1, 0);
   return made;
 }
 
@@ -49,7 +50,8 @@ void sign(X509 *certificate, X509 *issuer, EVP_PKEY *key) {
 bssl::UniquePtr<EVP_PKEY> make_key() {
   bssl::UniquePtr<EC_KEY> curve(EC_KEY_new_by_curve_name(NID_X9_62_prime256v1));
   bssl::UniquePtr<EVP_PKEY> key(EVP_PKEY_new());
-  if (!curve || !EC_KEY_generate_key(curve.get()) || !EVP_PKEY_set1_EC_KEY(key.get(), curve.get())) die("cannot make a key");
+  if (!curve || !EC_KEY_generate_key(curve.get()) || !EVP_PKEY_set1_EC_KEY(key.get(), curve.get()))
+    die("cannot make a key");
   return key;
 }
 
@@ -104,7 +106,8 @@ void write_pem(X509 *certificate, const std::string &path) {
 
 void write_pem(EVP_PKEY *key, const std::string &path) {
   FILE *file = fopen(path.c_str(), "w");
-  if (file == nullptr || !PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr) || fclose(file) != 0) {
+  if (file == nullptr || !PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr) ||
+      fclose(file) != 0) {
     die("cannot write " + path);
   }
 }

@@ -12,12 +12,19 @@ namespace bench::h2 {
 constexpr char kPreface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 constexpr size_t kPrefaceBytes = sizeof kPreface - 1;
 constexpr size_t kHeadBytes = 9;
-constexpr size_t kMaxFrameBytes = 16384;       // SETTINGS_MAX_FRAME_SIZE that nobody raised
-constexpr int64_t kFirstWindow = 65535;        // RFC 9113 §6.9.2
+constexpr size_t kMaxFrameBytes = 16384;  // SETTINGS_MAX_FRAME_SIZE that nobody raised
+constexpr int64_t kFirstWindow = 65535;   // RFC 9113 §6.9.2
 constexpr int64_t kLargestWindow = 0x7fffffff;
 
 enum Type : uint8_t {
-  kData = 0, kHeaders = 1, kReset = 3, kSettings = 4, kPing = 6, kGoAway = 7, kWindowUpdate = 8, kContinuation = 9,
+  kData = 0,
+  kHeaders = 1,
+  kReset = 3,
+  kSettings = 4,
+  kPing = 6,
+  kGoAway = 7,
+  kWindowUpdate = 8,
+  kContinuation = 9,
 };
 enum Flag : uint8_t { kEndStream = 1, kAck = 1, kEndHeaders = 4, kPadded = 8, kPriority = 32 };
 enum Setting : uint16_t { kHeaderTableSize = 1, kEnablePush = 2, kMaxStreams = 3, kInitialWindow = 4 };
@@ -29,7 +36,8 @@ struct FrameHead {
 };
 
 inline uint32_t read_u32(const uint8_t *at) {
-  return static_cast<uint32_t>(at[0]) << 24 | static_cast<uint32_t>(at[1]) << 16 | static_cast<uint32_t>(at[2]) << 8 | at[3];
+  return static_cast<uint32_t>(at[0]) << 24 | static_cast<uint32_t>(at[1]) << 16 | static_cast<uint32_t>(at[2]) << 8 |
+         at[3];
 }
 
 inline FrameHead read_head(const uint8_t *at) {

@@ -62,7 +62,8 @@ ptl_credential *make_credential() {
   bssl::ScopedCBB cbb;
   uint8_t *der = nullptr;
   size_t der_len = 0;
-  if (!CBB_init(cbb.get(), 256) || !EVP_marshal_private_key(cbb.get(), key.get()) || !CBB_finish(cbb.get(), &der, &der_len)) {
+  if (!CBB_init(cbb.get(), 256) || !EVP_marshal_private_key(cbb.get(), key.get()) ||
+      !CBB_finish(cbb.get(), &der, &der_len)) {
     bench::die("cannot encode a key");
   }
   const uint8_t *chain = CRYPTO_BUFFER_data(leaf.get());
@@ -77,7 +78,8 @@ ptl_credential *make_credential() {
 Layer make_layer(ptl_client_context *context, Memory *memory) {
   Layer none;
   const std::vector<uint8_t> alpn = {2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
-  Layer made = ptl::TlsLayer::client(ptl::Ref<ptl_client_context>::share(context), "origin.test", 443, alpn, memory, &none);
+  Layer made =
+      ptl::TlsLayer::client(ptl::Ref<ptl_client_context>::share(context), "origin.test", 443, alpn, memory, &none);
   if (!made) bench::die("no client layer");
   return made;
 }
@@ -87,8 +89,8 @@ struct Pair {
   Pair(ptl_client_context *client_context, ptl_server_context *server_context, ptl_credential *credential) {
     Layer none;
     client = make_layer(client_context, &from_client);
-    server = ptl::TlsLayer::server(ptl::Ref<ptl_server_context>::share(server_context), ptl::Ref<ptl_credential>::share(credential),
-                                   "http/1.1", &from_server, &none);
+    server = ptl::TlsLayer::server(ptl::Ref<ptl_server_context>::share(server_context),
+                                   ptl::Ref<ptl_credential>::share(credential), "http/1.1", &from_server, &none);
     if (!server) bench::die("no server layer");
     for (int turns = 0; !(client->handshaken() && server->handshaken()); turns++) {
       step(client.get(), &from_server);
@@ -103,7 +105,8 @@ struct Pair {
     bytes.swap(from->held);
     layer->supply(bytes.data(), bytes.size());
     ptl::TlsFailure failure;
-    if (!layer->handshaken() && layer->handshake(&failure) == ptl::TlsLayer::Step::kFailed) bench::die("handshake: " + failure.detail);
+    if (!layer->handshaken() && layer->handshake(&failure) == ptl::TlsLayer::Step::kFailed)
+      bench::die("handshake: " + failure.detail);
     layer->keep_rest();
   }
 
@@ -127,8 +130,9 @@ __attribute__((noinline, visibility("default"))) int measured_parse(const uint8_
 }
 
 // What the relay does with a chunk that it received: every record of it.
-__attribute__((noinline, visibility("default"))) size_t measured_relay(ptl::TlsLayer *from, ptl::TlsLayer *to, const uint8_t *bytes,
-                                                                       size_t size, uint8_t *plain) {
+__attribute__((noinline, visibility("default"))) size_t measured_relay(ptl::TlsLayer *from, ptl::TlsLayer *to,
+                                                                       const uint8_t *bytes, size_t size,
+                                                                       uint8_t *plain) {
   ptl::TlsFailure failure;
   from->supply(bytes, size);
   size_t moved = 0;
@@ -159,7 +163,8 @@ void count_parse(int times, const std::string &bytes) {
   Layer layer = make_layer(context, &memory);
   measured_hello(layer.get());
   for (int i = 0; i < times; i++) {
-    if (measured_parse(memory.held.data(), memory.held.size()) != static_cast<int>(ptl::HelloStatus::kComplete)) bench::die("a hello was not parsed");
+    if (measured_parse(memory.held.data(), memory.held.size()) != static_cast<int>(ptl::HelloStatus::kComplete))
+      bench::die("a hello was not parsed");
   }
   layer.reset();
   ptl_client_context_free(context);
@@ -174,11 +179,14 @@ void count_relay(int times, const std::string &bytes) {
     Pair outside(client, server, credential), inside(client, server, credential);
     std::vector<uint8_t> plain(kRecordBytes);
     for (int i = 0; i < times; i++) {
-      for (size_t at = 0; at < kRoundBytes; at += kRecordBytes) outside.server->write(bench::pattern_at(1, at), kRecordBytes);
+      for (size_t at = 0; at < kRoundBytes; at += kRecordBytes)
+        outside.server->write(bench::pattern_at(1, at), kRecordBytes);
       inside.from_server.held.clear();
       inside.from_server.held.reserve(2 * kRoundBytes);
       const std::vector<uint8_t> &wire = outside.from_server.held;
-      if (measured_relay(outside.client.get(), inside.server.get(), wire.data(), wire.size(), plain.data()) != kRoundBytes) bench::die("bytes were lost");
+      if (measured_relay(outside.client.get(), inside.server.get(), wire.data(), wire.size(), plain.data()) !=
+          kRoundBytes)
+        bench::die("bytes were lost");
       outside.from_server.held.clear();
     }
   }

@@ -51,7 +51,8 @@ struct Line {
 
 int make_device(const std::string &space, const std::string &device) {
   int handle = open(("/run/netns/" + space).c_str(), O_RDONLY | O_CLOEXEC);
-  if (handle < 0 || setns(handle, CLONE_NEWNET) < 0) die("cannot enter the namespace " + space + ": " + strerror(errno));
+  if (handle < 0 || setns(handle, CLONE_NEWNET) < 0)
+    die("cannot enter the namespace " + space + ": " + strerror(errno));
   close(handle);
   int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   ifreq request{};
@@ -107,7 +108,8 @@ int run(int argc, char **argv) {
   Line line{};
   line.bits_per_ns = options.real("mbit", 100, "Mbit/s each way") / 1000;
   line.delay_ns = static_cast<uint64_t>(options.real("delay-ms", 10, "each way") * static_cast<double>(kMillisecond));
-  line.queue_ns = static_cast<uint64_t>(options.real("queue-ms", 100, "the longest wait for the line") * static_cast<double>(kMillisecond));
+  line.queue_ns = static_cast<uint64_t>(options.real("queue-ms", 100, "the longest wait for the line") *
+                                        static_cast<double>(kMillisecond));
   options.finish("A line with delay and rate between two network namespaces.");
   // A line is not scheduled: on a busy machine it would otherwise wait for its turn. Without the right to, it does.
   sched_param urgent{1};

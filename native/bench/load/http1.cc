@@ -16,7 +16,9 @@ constexpr size_t kRecordBytes = 16384, kBurstBytes = 256 * 1024, kMaxHeadBytes =
 class Http1 : public Talk {
  public:
   Http1(const Settings &settings, const Plan &plan)
-      : plan_(plan), slow_bytes_(static_cast<size_t>(settings.slow_bytes)), left_(std::max<int64_t>(1, settings.requests)) {
+      : plan_(plan),
+        slow_bytes_(static_cast<size_t>(settings.slow_bytes)),
+        left_(std::max<int64_t>(1, settings.requests)) {
     const Behaviour does = plan.behaviour;
     uploads_ = does == Behaviour::kPost || does == Behaviour::kEcho || does == Behaviour::kSlowWrite;
     echoes_ = does == Behaviour::kEcho;
@@ -162,7 +164,9 @@ class Http1 : public Talk {
   Next at_end(Io io) {
     if (cut_) {
       if (answer_ == Answer::kHead) return fail(std::string("before_the_cut_") + name_of(io));
-      return io != Io::kEnd && io != Io::kFailed && got_ < expected_ ? Next::kDone : fail(std::string("cut_looks_like_") + name_of(io));
+      return io != Io::kEnd && io != Io::kFailed && got_ < expected_
+                 ? Next::kDone
+                 : fail(std::string("cut_looks_like_") + name_of(io));
     }
     bool whole = answer_ != Answer::kHead && got_ == expected_;
     if ((answer_ == Answer::kToEnd || half_close_) && whole && io == Io::kEnd) return Next::kDone;

@@ -14,7 +14,8 @@ constexpr int64_t kTopUpBelow = h2::kLargestWindow / 2;
 
 class Http2 : public Talk {
  public:
-  Http2(const Settings &settings, const Plan &plan) : plan_(plan), streams_(settings.streams), left_(std::max<int64_t>(1, settings.requests)) {
+  Http2(const Settings &settings, const Plan &plan)
+      : plan_(plan), streams_(settings.streams), left_(std::max<int64_t>(1, settings.requests)) {
     out_ = std::string(h2::kPreface, h2::kPrefaceBytes);
     h2::append_head(&out_, 12, h2::kSettings, 0, 0);
     h2::append_setting(&out_, h2::kEnablePush, 0);
@@ -139,19 +140,15 @@ class Http2 : public Talk {
       case h2::kPing:
         if (!(frame_.flags & h2::kAck)) h2::append_head(&out_, 8, h2::kPing, h2::kAck, 0), out_ += body;
         return true;
-      case h2::kReset:
-        return fail("stream_reset") != Next::kFailed;
-      case h2::kGoAway:
-        return fail("goaway") != Next::kFailed;
+      case h2::kReset: return fail("stream_reset") != Next::kFailed;
+      case h2::kGoAway: return fail("goaway") != Next::kFailed;
       case h2::kHeaders:
         if (found == open_.end()) return true;
         if (!found->second.answered && !says_200(body)) return fail("status_not_200") != Next::kFailed;
         found->second.answered = true;
         break;
-      case h2::kData:
-        break;
-      default:
-        return true;
+      case h2::kData: break;
+      default: return true;
     }
     if (!(frame_.flags & h2::kEndStream) || found == open_.end()) return true;
     if (found->second.got != plan_.size) return fail("length_differs") != Next::kFailed;

@@ -14,7 +14,6 @@ int main(int argc, char **argv) {
   bench::raise_descriptors();
   bench::Options options(argc, argv);
   bench::Settings settings = bench::read_settings(&options);
-  options.finish("The load generator. The report is one JSON object, the last line of standard output.");
   bench::Runner runner(settings);
   printf("%s\n", runner.run().c_str());
   return 0;

@@ -17,7 +17,8 @@ class Pingpong : public Talk {
   Next pump(Channel *channel) override {
     if (!asked_) {
       asked_ = true;
-      channel->write("GET /mirror HTTP/1.1\r\nHost: " + plan_.name + "\r\nConnection: Upgrade\r\nUpgrade: mirror\r\n\r\n");
+      channel->write("GET /mirror HTTP/1.1\r\nHost: " + plan_.name +
+                     "\r\nConnection: Upgrade\r\nUpgrade: mirror\r\n\r\n");
     }
     channel->flush();
     for (;;) {

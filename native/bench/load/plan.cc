@@ -78,7 +78,8 @@ Settings read_settings(Options *options) {
   made.name = options->text("name", "origin.test", "server name; %d in it becomes a number");
   made.names = options->number("names", 0, "how many different numbers; 0: a new one for each tunnel");
   made.first_name = options->number("first-name", 0, "the first number");
-  std::string mix = options->text("mix", "get", "behaviours with weights, as get=70,reset=5; there are " + all_names());
+  std::string mix =
+      options->text("mix", "get", "behaviours with weights, as get=70,reset=5; there are " + all_names());
   std::string sizes = options->text("sizes", "1024", "body sizes to choose from, as 0,1024,64k,16m");
   made.requests = options->number("requests", 1, "requests of a tunnel, one after another");
   made.streams = options->number("streams", 1, "HTTP/2: streams of a tunnel, at once");
@@ -102,13 +103,15 @@ Settings read_settings(Options *options) {
   made.body_seed = options->number("body-seed", -1, "of every body; below 0: each tunnel another");
   made.seed = static_cast<uint64_t>(options->number("seed", 1, "of everything that is chosen"));
 
+  options->finish("The load generator. The report is one JSON object, the last line of standard output.");
   made.through_proxy = proxy != "none";
   if (made.through_proxy) made.proxy = parse_address("proxy", proxy);
   made.origin = parse_address("origin", made.origin_text);
   if (!fields.empty()) made.connect_fields.push_back(fields);
   read_mix(mix, &made);
   for (const std::string &size : split(sizes, ',')) made.sizes.push_back(read_size(size));
-  if (made.sizes.empty() || made.at_once < 1 || made.streams < 1) die("--sizes, --at-once and --streams need at least one");
+  if (made.sizes.empty() || made.at_once < 1 || made.streams < 1)
+    die("--sizes, --at-once and --streams need at least one");
   if (alpn != "h1" && alpn != "h2" && alpn != "none") die("--alpn is h1, h2 or none, not " + alpn);
   made.h2 = alpn == "h2";
   made.no_alpn = alpn == "none";
@@ -137,7 +140,8 @@ Plan plan_of(const Settings &settings, int64_t number) {
   }
   if (plan.behaviour == Behaviour::kBadChain) plan.name = "t" + std::to_string(number % 64) + ".bad.test";
   plan.connect_to = settings.origin_text;
-  if (settings.connect_by_name) plan.connect_to = plan.name + settings.origin_text.substr(settings.origin_text.rfind(':'));
+  if (settings.connect_by_name)
+    plan.connect_to = plan.name + settings.origin_text.substr(settings.origin_text.rfind(':'));
   return plan;
 }
 

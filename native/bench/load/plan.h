@@ -62,7 +62,7 @@ struct Settings {
   int64_t body_seed = -1;  // of every body; below 0: each tunnel another
 };
 
-// read_settings dies with a sentence on what cannot be.
+// read_settings takes all of the command line. It answers --help, and dies with a sentence on what cannot be.
 Settings read_settings(Options *options);
 
 struct Plan {

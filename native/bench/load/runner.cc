@@ -22,7 +22,8 @@ bssl::UniquePtr<SSL_CTX> make_context(const Settings &settings, Runner *runner) 
   bssl::UniquePtr<SSL_CTX> context(SSL_CTX_new(settings.ca.empty() ? TLS_with_buffers_method() : TLS_method()));
   SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
   SSL_CTX_set_max_proto_version(context.get(), settings.tls12 ? TLS1_2_VERSION : TLS1_3_VERSION);
-  if (!SSL_CTX_set1_groups_list(context.get(), settings.groups.c_str())) die("--groups: BoringSSL does not know " + settings.groups);
+  if (!SSL_CTX_set1_groups_list(context.get(), settings.groups.c_str()))
+    die("--groups: BoringSSL does not know " + settings.groups);
   static const uint8_t h2[] = "\x02h2\x08http/1.1", h1[] = "\x08http/1.1";
   if (settings.h2) SSL_CTX_set_alpn_protos(context.get(), h2, sizeof h2 - 1);
   else if (!settings.no_alpn) SSL_CTX_set_alpn_protos(context.get(), h1, sizeof h1 - 1);
@@ -43,7 +44,8 @@ bssl::UniquePtr<SSL_CTX> make_context(const Settings &settings, Runner *runner) 
   }
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
   for (const std::string &path : split(settings.ca, ',')) {
-    if (!SSL_CTX_load_verify_locations(context.get(), path.c_str(), nullptr)) die("--ca: cannot read certificates from " + path);
+    if (!SSL_CTX_load_verify_locations(context.get(), path.c_str(), nullptr))
+      die("--ca: cannot read certificates from " + path);
   }
   return context;
 }
@@ -70,7 +72,8 @@ Runner::Runner(const Settings &settings) : settings_(settings), context_(make_co
 }
 
 std::string Runner::run() {
-  const bool holds = std::any_of(settings_.mix.begin(), settings_.mix.end(), [](const auto &part) { return part.first == Behaviour::kHold; });
+  const bool holds = std::any_of(settings_.mix.begin(), settings_.mix.end(),
+                                 [](const auto &part) { return part.first == Behaviour::kHold; });
   if (settings_.warmup > 0 && !holds) {
     counting_ = false;
     run_batch(settings_.warmup, 0);
@@ -84,9 +87,10 @@ std::string Runner::run() {
   cpu = process_cpu_s() - cpu;
   char text[512];
   snprintf(text, sizeof text,
-           "{\"wall_s\": %.6f, \"client_cpu_s\": %.6f, \"overtime\": %s, \"seed\": %llu, \"held\": %lld, \"held_lost\": %lld, \"held_alive\": %lld",
-           wall, cpu, overtime_ ? "true" : "false", static_cast<unsigned long long>(settings_.seed), static_cast<long long>(established_),
-           static_cast<long long>(lost_), static_cast<long long>(alive_));
+           "{\"wall_s\": %.6f, \"client_cpu_s\": %.6f, \"overtime\": %s, \"seed\": %llu, \"held\": %lld, "
+           "\"held_lost\": %lld, \"held_alive\": %lld",
+           wall, cpu, overtime_ ? "true" : "false", static_cast<unsigned long long>(settings_.seed),
+           static_cast<long long>(established_), static_cast<long long>(lost_), static_cast<long long>(alive_));
   return std::string(text) + ", \"through\": " + through_.json(wall) + ", \"direct\": " + direct_.json(wall) + "}";
 }
 
@@ -165,9 +169,11 @@ void Runner::end_overdue() {
   uint64_t now = now_ns(), limit = static_cast<uint64_t>(settings_.timeout * static_cast<double>(kSecond));
   std::vector<Tunnel *> overdue;
   for (Tunnel *tunnel : open_) {
-    if (!tunnel->paused() && (overtime_ || now - std::min(now, tunnel->progress_ns()) > limit)) overdue.push_back(tunnel);
+    if (!tunnel->paused() && (overtime_ || now - std::min(now, tunnel->progress_ns()) > limit))
+      overdue.push_back(tunnel);
   }
-  for (Tunnel *tunnel : overdue) tunnel->fail(std::string(overtime_ ? "overtime_in_" : "timeout_in_") + tunnel->where());
+  for (Tunnel *tunnel : overdue)
+    tunnel->fail(std::string(overtime_ ? "overtime_in_" : "timeout_in_") + tunnel->where());
 }
 
 SSL_SESSION *Runner::session_of(const std::string &name) {
@@ -175,7 +181,9 @@ SSL_SESSION *Runner::session_of(const std::string &name) {
   return found == sessions_.end() ? nullptr : found->second.get();
 }
 
-void Runner::keep_session(const std::string &name, bssl::UniquePtr<SSL_SESSION> session) { sessions_[name] = std::move(session); }
+void Runner::keep_session(const std::string &name, bssl::UniquePtr<SSL_SESSION> session) {
+  sessions_[name] = std::move(session);
+}
 
 void Runner::wake(Tunnel *tunnel, int64_t milliseconds) {
   sleeping_.emplace(now_ns() + static_cast<uint64_t>(milliseconds) * 1'000'000, tunnel);

@@ -15,7 +15,7 @@ std::string number(double value) {
   return text;
 }
 
-// Percentiles as milliseconds; |unit| is of the values, in ms. 
+// Percentiles as milliseconds; |unit| is of the values, in ms.
 std::string percentiles(std::vector<uint32_t> *values, double unit) {
   std::sort(values->begin(), values->end());
   std::string text = "{\"count\": " + std::to_string(values->size());
@@ -53,14 +53,16 @@ void Tally::ended_well(const Plan &plan, const Times &times, uint64_t down, uint
   since(times.shaken, &shaken_);
   since(times.first_byte, &first_byte_);
   since(times.done, &done_);
-  if (times.done > times.shaken && times.shaken != 0) talking_s_ += static_cast<double>(times.done - times.shaken) / 1e9;
+  if (times.done > times.shaken && times.shaken != 0)
+    talking_s_ += static_cast<double>(times.done - times.shaken) / 1e9;
 }
 
 void Tally::failed(const Plan &plan, const std::string &why, const std::string &detail) {
   failed_++;
   behaviours_[name_of(plan.behaviour)].failures[why]++;
   if (samples_.size() < kSamples) {
-    samples_.push_back("tunnel " + std::to_string(plan.number) + ", " + name_of(plan.behaviour) + ": " + why + (detail.empty() ? "" : " (" + detail + ")"));
+    samples_.push_back("tunnel " + std::to_string(plan.number) + ", " + name_of(plan.behaviour) + ": " + why +
+                       (detail.empty() ? "" : " (" + detail + ")"));
   }
 }
 
@@ -75,9 +77,11 @@ std::string Tally::json(double wall_s) {
   for (const auto &[name, one] : behaviours_) {
     int64_t failed = 0;
     for (const auto &[why, count] : one.failures) failures[why] += count, failed += count;
-    per += (per.empty() ? "" : ", ") + quoted(name) + ": {\"ok\": " + std::to_string(one.ok) + ", \"failed\": " + std::to_string(failed) + "}";
+    per += (per.empty() ? "" : ", ") + quoted(name) + ": {\"ok\": " + std::to_string(one.ok) +
+           ", \"failed\": " + std::to_string(failed) + "}";
   }
-  for (const auto &[why, count] : failures) all += (all.empty() ? "" : ", ") + quoted(why) + ": " + std::to_string(count);
+  for (const auto &[why, count] : failures)
+    all += (all.empty() ? "" : ", ") + quoted(why) + ": " + std::to_string(count);
   for (const std::string &sample : samples_) samples += (samples.empty() ? "" : ", ") + quoted(sample);
   std::string text = "{\"ok\": " + std::to_string(ok_) + ", \"failed\": " + std::to_string(failed_);
   text += ", \"per_second\": " + number(wall_s > 0 ? static_cast<double>(ok_) / wall_s : 0);

@@ -25,7 +25,8 @@ void Tunnel::begin() {
   times_.began = progress_ns_ = now_ns();
   bool slow = plan_.behaviour == Behaviour::kSlowRead;
   int fd = connect_socket(plan_.through_proxy ? settings.proxy : settings.origin, slow ? kSlowReceiveBytes : 0);
-  if (fd < 0) return fail(errno == EADDRNOTAVAIL ? "no_local_port" : std::string("connect_") + strerrorname_np(errno));
+  if (fd < 0)
+    return fail(errno == EADDRNOTAVAIL ? "no_local_port" : std::string("connect_") + strerrorname_np(errno));
   channel_.open(fd);
   if (slow) channel_.set_receive_limit(static_cast<size_t>(settings.slow_bytes));
   runner_->loop()->add(fd, this);
@@ -104,7 +105,8 @@ bool Tunnel::begin_tls() {
   SSL_set_app_data(ssl, reinterpret_cast<char *>(this));
   SSL_set_tlsext_host_name(ssl, plan_.name.c_str());
   if (!runner_->settings().ca.empty()) SSL_set1_host(ssl, plan_.name.c_str());
-  if (runner_->settings().resume && runner_->session_of(plan_.name)) SSL_set_session(ssl, runner_->session_of(plan_.name));
+  if (runner_->settings().resume && runner_->session_of(plan_.name))
+    SSL_set_session(ssl, runner_->session_of(plan_.name));
   if (plan_.behaviour == Behaviour::kRejectLeaf) {
     SSL_set_custom_verify(ssl, SSL_VERIFY_PEER, [](SSL *, uint8_t *alert) {
       *alert = SSL_AD_UNKNOWN_CA;
@@ -141,11 +143,8 @@ bool Tunnel::shake() {
 
 bool Tunnel::talk() {
   switch (talk_->pump(&channel_)) {
-    case Talk::Next::kWait:
-      return false;
-    case Talk::Next::kAgain:
-      runner_->loop()->again(this);
-      return false;
+    case Talk::Next::kWait: return false;
+    case Talk::Next::kAgain: runner_->loop()->again(this); return false;
     case Talk::Next::kPause:
       paused_ = true;
       runner_->wake(this, runner_->settings().slow_ms);
@@ -154,11 +153,8 @@ bool Tunnel::talk() {
       channel_.reset();
       end_well();
       return false;
-    case Talk::Next::kFailed:
-      fail(talk_->failure);
-      return false;
-    case Talk::Next::kDone:
-      break;
+    case Talk::Next::kFailed: fail(talk_->failure); return false;
+    case Talk::Next::kDone: break;
   }
   times_.first_byte = talk_->first_byte_ns;
   times_.done = now_ns();
@@ -202,7 +198,8 @@ void Tunnel::ask_again() {
 
 // A tunnel that is to be reset early is, at the stage that chance has chosen.
 bool Tunnel::reset_here(int stage) {
-  if (plan_.behaviour != Behaviour::kResetEarly || static_cast<int>(plan_.chance % kResetStages) != stage) return false;
+  if (plan_.behaviour != Behaviour::kResetEarly || static_cast<int>(plan_.chance % kResetStages) != stage)
+    return false;
   channel_.reset();
   end_well();
   return true;

@@ -94,15 +94,10 @@ class Http2 : public Protocol {
 
   bool take(Channel *channel, const h2::FrameHead &head, const uint8_t *body) {
     switch (head.type) {
-      case h2::kHeaders:
-        return take_request(channel, head, body);
-      case h2::kSettings:
-        return take_settings(channel, head, body);
-      case h2::kWindowUpdate:
-        return head.size == 4 && widen(head.stream, h2::read_u32(body) & 0x7fffffff);
-      case h2::kReset:
-        streams_.erase(head.stream);
-        return true;
+      case h2::kHeaders: return take_request(channel, head, body);
+      case h2::kSettings: return take_settings(channel, head, body);
+      case h2::kWindowUpdate: return head.size == 4 && widen(head.stream, h2::read_u32(body) & 0x7fffffff);
+      case h2::kReset: streams_.erase(head.stream); return true;
       case h2::kPing:
         if (!(head.flags & h2::kAck) && head.size == 8) {
           std::string pong;
@@ -110,10 +105,8 @@ class Http2 : public Protocol {
           channel->write(pong.append(reinterpret_cast<const char *>(body), 8));
         }
         return true;
-      case h2::kContinuation:
-        return false;  // no request here is that long
-      default:
-        return true;
+      case h2::kContinuation: return false;  // no request here is that long
+      default: return true;
     }
   }
 
@@ -148,7 +141,8 @@ class Http2 : public Protocol {
     bool known = stream.route.kind == Route::kBytes;
     stream.left = stream.route.size;
     std::string answer;
-    h2::append_head(&answer, 1, h2::kHeaders, h2::kEndHeaders | (known && stream.left > 0 ? 0 : h2::kEndStream), head.stream);
+    h2::append_head(&answer, 1, h2::kHeaders, h2::kEndHeaders | (known && stream.left > 0 ? 0 : h2::kEndStream),
+                    head.stream);
     answer += known ? kStatus200 : kStatus404;
     channel->write(answer);
     if (known && stream.left > 0) streams_[head.stream] = stream;

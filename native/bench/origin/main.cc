@@ -38,7 +38,8 @@ class Chains {
  public:
   explicit Chains(const std::string &directory) : root_(make_authority("bench root")), key_(make_key()) {
     write_pem(root_.certificate.get(), directory + "/ca.pem");
-    bssl::UniquePtr<X509> leaf = make_leaf({"origin.test", "*.origin.test", "localhost", "IP:127.0.0.1"}, key_.get(), root_);
+    bssl::UniquePtr<X509> leaf =
+        make_leaf({"origin.test", "*.origin.test", "localhost", "IP:127.0.0.1"}, key_.get(), root_);
     common_.push_back(to_buffer(leaf.get(), nullptr));
     write_pem(leaf.get(), directory + "/leaf.pem");
     write_pem(key_.get(), directory + "/leaf.key");
@@ -127,7 +128,8 @@ class Connection : public Handler {
 
 class Listener : public Handler {
  public:
-  Listener(Loop *loop, const sockaddr_in &at, SSL_CTX *context) : loop_(loop), context_(context), fd_(listen_socket(at)) {
+  Listener(Loop *loop, const sockaddr_in &at, SSL_CTX *context)
+      : loop_(loop), context_(context), fd_(listen_socket(at)) {
     loop_->add(fd_, this, true);
   }
   uint16_t port() const { return port_of(fd_); }

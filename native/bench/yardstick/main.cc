@@ -25,7 +25,7 @@ namespace bench {
 namespace {
 
 constexpr size_t kRecordBytes = 16384;
-constexpr int kHeapKeptBytes = 8 << 20;       // the heap is not handed back and fetched anew with each burst
+constexpr int kHeapKeptBytes = 8 << 20;  // the heap is not handed back and fetched anew with each burst
 const char kEstablished[] = "HTTP/1.1 200 OK\r\n\r\n";
 
 struct Shared {
@@ -61,7 +61,8 @@ class Tunnel : public Handler {
     const char *name = SSL_get_servername(hello->ssl, TLSEXT_NAMETYPE_host_name);
     if (!upstream_.channel.ssl()) begin_upstream(hello, name);
     if (!upstream_.shaken) return ssl_select_cert_retry;
-    return shared_->mitm->give_leaf(hello->ssl, name ? name : "none.test") ? ssl_select_cert_success : ssl_select_cert_error;
+    return shared_->mitm->give_leaf(hello->ssl, name ? name : "none.test") ? ssl_select_cert_success
+                                                                           : ssl_select_cert_error;
   }
 
   int on_alpn(const uint8_t **out, uint8_t *out_size, const uint8_t *offered, unsigned size) {
@@ -81,14 +82,10 @@ class Tunnel : public Handler {
   // As far as it goes; false: the tunnel has ended.
   bool go_on(Side *side) {
     switch (step_) {
-      case Step::kHead:
-        return side == &client_ && read_head();
-      case Step::kConnect:
-        return side == &client_ || answer();
-      case Step::kShake:
-        return shake(side);
-      case Step::kRelay:
-        return relay_both(side);
+      case Step::kHead: return side == &client_ && read_head();
+      case Step::kConnect: return side == &client_ || answer();
+      case Step::kShake: return shake(side);
+      case Step::kRelay: return relay_both(side);
     }
     return false;
   }
@@ -131,7 +128,9 @@ class Tunnel : public Handler {
     if (name) SSL_set_tlsext_host_name(upstream_.channel.ssl(), name);
     const uint8_t *list = nullptr;
     size_t size = 0;
-    if (SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_application_layer_protocol_negotiation, &list, &size) && size > 2) {
+    if (SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_application_layer_protocol_negotiation, &list,
+                                             &size) &&
+        size > 2) {
       SSL_set_alpn_protos(upstream_.channel.ssl(), list + 2, size - 2);
     }
   }
@@ -239,10 +238,12 @@ int run(int argc, char **argv) {
     SSL_CTX_set_select_certificate_cb(shared.mitm->client_side(), [](const SSL_CLIENT_HELLO *hello) {
       return tunnel_of(hello->ssl)->on_hello(hello);
     });
-    SSL_CTX_set_alpn_select_cb(shared.mitm->client_side(), [](SSL *ssl, const uint8_t **out, uint8_t *out_size,
-                               const uint8_t *offered, unsigned size, void *) {
-      return tunnel_of(ssl)->on_alpn(out, out_size, offered, size);
-    }, nullptr);
+    SSL_CTX_set_alpn_select_cb(
+        shared.mitm->client_side(),
+        [](SSL *ssl, const uint8_t **out, uint8_t *out_size, const uint8_t *offered, unsigned size, void *) {
+          return tunnel_of(ssl)->on_alpn(out, out_size, offered, size);
+        },
+        nullptr);
   } else if (mode != "passthrough") {
     die("--mode is mitm or passthrough, not " + mode);
   }
