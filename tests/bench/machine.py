@@ -87,7 +87,10 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def main_thread_seconds(pid: int) -> float:
-    """CPU time of a process's first thread: of PolyTLS, what its event loop and all other Python took."""
+    """CPU time of a process's first thread: of PolyTLS, what its event loop took.
+
+    Python on other threads (a resolver, minting) is not in it.
+    """
     try:
         return int((_PROC / str(pid) / "task" / str(pid) / "schedstat").read_text().split()[0]) / 1e9
     except (OSError, ValueError, IndexError):
