@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bench.document import BEGIN, END, plots, replaced, write_document
@@ -69,6 +69,7 @@ def test_pictures_are_well_formed() -> None:
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["C"])), st.floats(0, 1e9))
