@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from polytls.engine._native import CData
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 _BATCH = 256  # completions taken at once
 _ERROR_BYTES = 256
 
@@ -325,5 +325,5 @@ def _failure(completion: CData) -> Failure:
         completion.alert,
         completion.verify_error,
         bool(completion.flight_sent),
-        data_of(completion).decode("utf-8", errors="replace"),
+        data_of(completion),
     )

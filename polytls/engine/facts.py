@@ -73,7 +73,8 @@ class HelloFacts:
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts:
-    """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen."""
+    """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen. `retried`: after a
+    HelloRetryRequest. `ech_accepted`: upstream took the encrypted hello."""
 
     version: int
     cipher: int
@@ -82,6 +83,7 @@ class TlsFacts:
     alpn: bytes | None
     resumed: bool
     retried: bool
+    ech_accepted: bool
     started_ns: int
     ended_ns: int
 

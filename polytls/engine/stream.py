@@ -78,10 +78,20 @@ class Stream:
         return await self._run(ops, _hello, 2)
 
     async def connect_tls(
-        self, context: ClientContext, *, host: str, port: int, alpn: Sequence[bytes], timeout: float
+        self,
+        context: ClientContext,
+        *,
+        host: str,
+        port: int,
+        alpn: Sequence[bytes],
+        timeout: float,
+        ech_configs: bytes = b"",
     ) -> TlsFacts:
         """Becomes a TLS client that says it wants `host` (as SNI, unless it is an IP address) and offers the
-        protocols `alpn` in this order; none: no ALPN extension."""
+        protocols `alpn` in this order; none: no ALPN extension.
+
+        With `ech_configs` (an ECHConfigList) the hello is encrypted, or the handshake fails: ECH_UNUSABLE,
+        before anything was sent, or EchRejectedError."""
         op = self._op(lib.PTL_OP_CONNECT_TLS, timeout)
         protocols = contexts.wire_list(alpn)
         name, data = ffi.new("char[]", host.encode("ascii")), ffi.from_buffer(protocols)
@@ -89,6 +99,8 @@ class Stream:
         op[0].name = name
         op[0].port = port
         op[0].data, op[0].data_len = ffi.cast("const uint8_t *", data), len(protocols)
+        configs = ffi.from_buffer(ech_configs)
+        op[0].ech_configs, op[0].ech_configs_len = ffi.cast("const uint8_t *", configs), len(ech_configs)
         return await self._run(op, _tls)
 
     async def accept_tls(
@@ -285,6 +297,7 @@ def _tls(completion: CData) -> TlsFacts:
         alpn=data_of(completion) or None,
         resumed=bool(completion.resumed),
         retried=bool(completion.retried),
+        ech_accepted=bool(completion.ech_accepted),
         started_ns=int(completion.started_ns),
         ended_ns=int(completion.ended_ns),
     )

@@ -19,6 +19,7 @@ from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.policy.hello import HTTP11, Verdict, check_sni, plan_alpn, settle_alpn, speaks_http11
 from polytls.profiles import MIRROR
 from polytls.proxy import recording
+from polytls.proxy.originate import Originator
 from polytls.proxy.refuse import ESTABLISHED, Answer, Close, Page, page_reply, refusal
 from polytls.settings import Mode, NonTls
 from polytls.wire.connect import ConnectRequest, parse_connect
@@ -77,7 +78,7 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
     if snapshot.interception is None or profile is None:
         facts = await _pass_through(tunnel, connected, snapshot)
     else:
-        facts = await _intercept(tunnel, connected, snapshot, snapshot.interception, profile)
+        facts = await _intercept(tunnel, connected, snapshot, snapshot.interception, profile, engine)
     # 11. What became of it?
     recording.relayed(tunnel, facts)
 
@@ -95,10 +96,15 @@ async def _pass_through(tunnel: Tunnel, connected: Connected, snapshot: Snapshot
 
 
 async def _intercept(
-    tunnel: Tunnel, connected: Connected, snapshot: Snapshot, mitm: Interception, profile: Profile
+    tunnel: Tunnel,
+    connected: Connected,
+    snapshot: Snapshot,
+    mitm: Interception,
+    profile: Profile,
+    engine: Engine,
 ) -> RelayFacts:
     """Step 9: TLS with both sides, upstream first, then the relay."""
-    client, upstream, record = tunnel.client, connected.stream, tunnel.record
+    client, record = tunnel.client, tunnel.record
     settings, timeouts = snapshot.settings.mitm, snapshot.settings.timeouts
     # a. Look at the client's hello without consuming it.
     tunnel.stage = Stage.HELLO
@@ -111,7 +117,7 @@ async def _intercept(
     tunnel.hello = hello
     recording.hello(record, hello)
     # b. It must be for the host that the tunnel is for.
-    host, port = record.host or "", record.port or 0
+    host = record.host or ""
     _require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
     # e, begun before d: a leaf that must be minted is minted while upstream is asked.
     kind = mitm.leaf_with_ecdsa if hello.ecdsa_ok else mitm.leaf_without_ecdsa
@@ -122,9 +128,9 @@ async def _intercept(
     plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
     _require(plan.verdict, Stage.ALPN)
     # d. Upstream's handshake: verified, and it chooses the protocol.
-    agreed = await upstream.connect_tls(
-        offer.context, host=host, port=port, alpn=plan.offer, timeout=timeouts.handshake
-    )
+    originator = Originator(engine, tunnel, timeouts, offer, plan.offer, mitm.ech.find(host))
+    agreed = await originator.agree(connected)
+    upstream = tunnel.upstream or connected.stream
     recording.upstream_tls(record, agreed)
     # g. The client must speak what upstream chose.
     tunnel.stage = Stage.ALPN

@@ -18,6 +18,8 @@ JSON: one object a line, UTF-8, keys always there, in this order, null where not
     sni         as the client sent it
     client_tls, upstream_tls
                 null or an object: version, cipher, group (IANA's names), alpn, resumed
+    ech         "accepted", "retried" (rejected, then accepted with upstream's own config), "rejected",
+                "grease" (it only looks like ECH); null: none was offered
     bytes_up, bytes_down
                 client to upstream and back: plaintext in MITM mode, the tunnel's bytes in passthrough
     truncated   upstream ended its TLS first, and without saying so (close_notify)
@@ -200,6 +202,7 @@ def json_line(record: TunnelRecord) -> str:
             "sni": record.sni,
             "client_tls": _tls_object(record.client_tls),
             "upstream_tls": _tls_object(record.upstream_tls),
+            "ech": record.ech,
             "bytes_up": record.bytes_up,
             "bytes_down": record.bytes_down,
             "truncated": record.truncated,
