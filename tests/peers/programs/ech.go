@@ -28,6 +28,8 @@ type options struct {
 	Retries []string      `json:"retries"`
 	Curves  []tls.CurveID `json:"curves"`
 	Maximum uint16        `json:"maximum"`
+	// Browsers come again at once.
+	Refresh bool `json:"refresh"`
 }
 
 type report struct {
@@ -128,5 +130,9 @@ func serve(raw net.Conn, shared *tls.Config, given options) {
 	told.Server, told.Accepted, told.Resumed = state.ServerName, state.ECHAccepted, state.DidResume
 	told.Retried = state.HelloRetryRequest
 	body, _ := json.Marshal(told)
-	fmt.Fprintf(client, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
+	more := ""
+	if given.Refresh {
+		more = "Refresh: 0\r\nContent-Type: text/html\r\n"
+	}
+	fmt.Fprintf(client, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n%s\r\n%s", len(body), more, body)
 }
