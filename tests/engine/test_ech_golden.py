@@ -1,4 +1,4 @@
-"""Real ECH is what Chromium and Firefox themselves do: against captures of theirs, opened (tests/golden/ech)."""
+"""Real ECH is what Chromium and Firefox do: against captures of theirs, opened (tests/golden/ech)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def without_ech(inner: ClientHello) -> ClientHello:
 
 
 def like(theirs: Opened, ours: Opened) -> list[int]:
-    """The browser's layout of what it seals, read off its own pair of hellos, for the order that was drawn here."""
+    """The browser's layout of what it seals, read off its own pair of hellos, for the order drawn here."""
     kinds = {kind(n) for n in theirs.inner.extension_types}
     apart = [n for n in theirs.inner.extension_types if n not in theirs.compressed and n != PSK]
     in_place = [n for n in theirs.outer.extension_types if n in apart]

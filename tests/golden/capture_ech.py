@@ -1,9 +1,9 @@
 """What browsers send when they do Encrypted ClientHello: ``python -m tests.golden.capture_ech``.
 
 A browser learns a server's configs from DNS, so here it is given a resolver of its own (`programs/doh.go`),
-and a server that has the key (tests.peers.servers.go_ech). Each is asked for three things: first hellos, hellos
-that resume, and a pair around a HelloRetryRequest. The key is stored with them, so that whoever reads them can
-look inside; it was made for the capture, and is used for nothing else.
+and a server that has the key (tests.peers.servers.go_ech). Each is asked for three things: first hellos,
+hellos that resume, and a pair around a HelloRetryRequest. The key is stored with them, so that whoever reads
+them can look inside; it was made for the capture, and is used for nothing else.
 """
 
 from __future__ import annotations

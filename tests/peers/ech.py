@@ -158,7 +158,8 @@ def _decoded(encoded: bytes, outer: ClientHello) -> tuple[ClientHello, tuple[int
     suites, methods, extensions = cursor.vec16(), cursor.vec8(), Cursor(cursor.vec16())
     padding = cursor.take(cursor.remaining)
     assert padding == bytes(len(padding))
-    rebuilt, compressed = b"", ()
+    rebuilt = b""
+    compressed: tuple[int, ...] = ()
     while extensions.remaining:
         number, body = extensions.u16(), extensions.vec16()
         if number != OUTER_EXTENSIONS:
