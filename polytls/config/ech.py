@@ -28,8 +28,8 @@ MAX_FILE_BYTES = 1 << 17
 """An ECHConfigList is at most 64 KiB, and base64 is a third longer."""
 
 EXPECTS = (
-    "a list of tables { hosts = [NAME, ...], config_list = BASE64 } or { hosts = [NAME, ...], file = PATH };"
-    f" NAME: {RESOLVE_NAME_FORM}"
+    "a list of tables with hosts (a list of names) and either config_list (base64) or file (a path);"
+    f" a name: {RESOLVE_NAME_FORM}"
 )
 _FIELDS = ("hosts", "config_list", "file")
 _PEM = re.compile(rb"-----BEGIN ECHCONFIG-----([A-Za-z0-9+/=\s]*)-----END ECHCONFIG-----")
