@@ -33,7 +33,7 @@ std::string template_of(Way way) {
   std::string entries;
   if (way == Way::kBoringssl) entries += entry(0x0a0a, kGrease, "", kFixed, kGreaseExtension1Slot);
   if (way != Way::kWithoutName) entries += entry(0, kBuiltin);
-  entries += entry(23, kRaw) + entry(0xff01, kBuiltin) + entry(10, kRaw, vec16(u16(0x001d) + u16(0x0018))) +
+  entries += entry(23, kRaw) + entry(0xff01, kBuiltin) + entry(10, kRaw, vec16(u16(0x001d) + u16(0x0017) + u16(0x0018))) +
              entry(11, kRaw, vec8(std::string(1, '\0'))) + entry(35, kBuiltin, "", kFullOnly) +
              entry(16, kBuiltin) + entry(5, kRaw, std::string("\1\0\0\0\0", 5)) + entry(51, kBuiltin) +
              entry(43, kRaw, vec8(u16(0x0a0a) + u16(0x0304) + u16(0x0303)), 0, 0,
@@ -101,7 +101,8 @@ Seen visit(ptl_client_context *context, SSL_CTX *server, const std::string &conf
   Done connected = engine.run(connect_op(client.stream, {loopback(listening.port())}));
   REQUIRE_STATUS(connected, PTL_OK);
   Peer origin = listening.accept();
-  ptl_op op = connect_tls_op(connected->stream, context, "origin.test", "\x08http/1.1");
+  const std::string alpn = "\x08http/1.1";
+  ptl_op op = connect_tls_op(connected->stream, context, "origin.test", alpn);
   op.ech_configs = reinterpret_cast<const uint8_t *>(configs.data());
   op.ech_configs_len = configs.size();
   uint64_t tag = engine.submit(op);
@@ -185,12 +186,17 @@ TEST(rejected_by_whom_it_may_be) {
 
 TEST(rejected_with_a_session_at_hand) {
   EchKey asked(1), own(2);
-  for (Way way : kAll) {
-    ClientContext context = context_of(way);
-    check_accepted(visit(context.get(), server_with(&asked).get(), asked.list), way);
-    Seen seen = visit(context.get(), server_with(&own, "public.test").get(), asked.list);
-    CHECK_STATUS(seen.done, PTL_E_ECH_REJECTED);
-    CHECK_EQ(seen.done.data, own.list);
+  const uint16_t groups[] = {SSL_GROUP_SECP384R1};
+  for (bool retried : {false, true}) {
+    bssl::UniquePtr<SSL_CTX> server = server_with(&own, "public.test");
+    if (retried) REQUIRE(SSL_CTX_set1_group_ids(server.get(), groups, 1));
+    for (Way way : kAll) {
+      ClientContext context = context_of(way);
+      check_accepted(visit(context.get(), server_with(&asked).get(), asked.list), way);
+      Seen seen = visit(context.get(), server.get(), asked.list);
+      CHECK_STATUS(seen.done, PTL_E_ECH_REJECTED);
+      CHECK_EQ(seen.done.data, own.list);
+    }
   }
 }
 
