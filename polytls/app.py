@@ -180,6 +180,8 @@ class App:
 
     def _interception(self, catalog: Catalog) -> Interception:
         # Not imported in passthrough mode: `cryptography` costs some 10 MB.
+        from polytls.config.ech import KEY as ECH_KEY
+        from polytls.config.ech import read_ech_rules
         from polytls.engine import ServerContext
         from polytls.pki.cache import LeafCache
         from polytls.pki.leaf import LeafKeys
@@ -211,6 +213,7 @@ class App:
             leaf_with_ecdsa=with_ecdsa,
             leaf_without_ecdsa=without_ecdsa,
             server_context=ServerContext(),
+            ech=read_ech_rules(settings.upstream.ech or (), self._origins.get(ECH_KEY, settings.source)),
         )
 
     def _load_root(self) -> RootCA:
