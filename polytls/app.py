@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 SPARE_STREAMS = 1024
 """Beside two for each tunnel: connections whose head is being read, or that are being told no."""
-SPARE_FILES = 256
+SPARE_FILES = 160
 """Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
 
 FLUSH_SECONDS = 5.0
