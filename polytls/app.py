@@ -4,8 +4,9 @@ Everything is passed in where it is needed; nothing is global. What a mode does 
 nor imported: passthrough knows no certificate authority, no trust store and no TLS context.
 
 `App` is a proxy inside a running event loop (tests have several). `run` is the whole program: event loop,
-log, signals. The first SIGINT or SIGTERM drains, the second ends at once. uvloop is not used: the event loop
-only wakes up for completions, and the standard one does that as well.
+log, signals. The first SIGINT or SIGTERM drains, the second ends at once. With a `Place` it is one of several
+workers, which `polytls.workers` starts and stops. uvloop is not used: the event loop only wakes up for
+completions, and the standard one does that as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ipaddress
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,12 +25,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polytls.engine import Engine
-from polytls.errors import EngineError, PolytlsError, ProfileError
+from polytls.errors import EngineError, ProfileError
 from polytls.profiles import MIRROR, Catalog
 from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
 from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
 from polytls.settings import Address, LeafKey, LimitSettings, MirrorUnsupported, Mode, Settings
+from polytls.started import ListenError, Started
 from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
 
 if TYPE_CHECKING:
@@ -49,16 +52,26 @@ GC_THRESHOLD = (20_000, 20, 50)
 """Tunnels are freed by reference counts; a collector that looks every 700 objects, as by default, takes a
 tenth of Python's time to find nothing."""
 
+_COMMANDS_BYTES = 64
 _DEFAULT_PROFILE = "proxy.upstream.default_profile"
 
 
-class ListenError(PolytlsError):
-    """The address cannot be listened on; `errno` says why."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker has from its supervisor (`polytls.workers`), and a proxy that is alone does not need.
 
-    def __init__(self, address: Address, error: OSError) -> None:
-        super().__init__(f"cannot listen on {address}: {error.strerror or error}")
-        self.address = address
-        self.errno = error.errno
+    `number` from 1 on; `tunnels`, the limit of all workers together; `listener`, the descriptor of a socket
+    that listens; `commands`, which has a byte for each wish to stop, and ends when nobody will stop it any
+    more; `ids`, a number for each tunnel; `lines` and `notes`, what writes to stdout and stderr.
+    """
+
+    number: int
+    tunnels: int
+    listener: int
+    commands: socket.socket
+    ids: Callable[[], int]
+    lines: Callable[[bytes], None]
+    notes: Callable[[bytes], None]
 
 
 class App:
@@ -77,6 +90,7 @@ class App:
         origins: Mapping[str, str] | None = None,
         environ: Mapping[str, str] | None = None,
         lookup: Lookup = system_lookup,
+        place: Place | None = None,
     ) -> None:
         self.settings = settings
         self.root: RootCA | None = None
@@ -88,6 +102,7 @@ class App:
         self._origins = origins or {}
         self._environ = os.environ if environ is None else environ
         self._lookup = lookup
+        self._place = place
         self._leaves: LeafCache[Credential] | None = None
 
     async def start(self) -> Address:
@@ -105,9 +120,11 @@ class App:
         max_streams = 2 * settings.limits.tunnels + SPARE_STREAMS
         self.engine = Engine.start(threads=settings.engine.threads, max_streams=max_streams)
         snapshot = Snapshot(settings, catalog, resolver, interception)
-        self.server = Server(self.engine, snapshot, sink=self._sink, report=self._report)
+        place = self._place
+        ids = None if place is None else place.ids
+        self.server = Server(self.engine, snapshot, sink=self._sink, report=self._report, ids=ids)
         try:
-            return self.server.listen()
+            return self.server.listen(None if place is None else place.listener)
         except OSError as error:
             raise ListenError(settings.listen.address, error) from error
 
@@ -204,19 +221,15 @@ class App:
         self._report(f"leaf for {event.host} ({event.kind.value}), serial {event.serial_hex}, until {until}")
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What there is to announce when the proxy listens. `warnings` are sentences."""
-
-    settings: Settings
-    address: Address
-    threads: int
-    root_fingerprint: str | None
-    warnings: tuple[str, ...]
-
-
-def run(settings: Settings, *, origins: Mapping[str, str], announce: Callable[[Started], None]) -> None:
-    """Serve until a signal says to stop. Tunnel lines go to stdout, everything else to stderr.
+def run(
+    settings: Settings,
+    *,
+    origins: Mapping[str, str],
+    announce: Callable[[Started], None],
+    place: Place | None = None,
+) -> None:
+    """Serve until a signal, or who gave the `place`, says to stop. Tunnel lines go to stdout, everything else
+    to stderr.
 
     Raises as `App.start` does.
     """
@@ -224,12 +237,13 @@ def run(settings: Settings, *, origins: Mapping[str, str], announce: Callable[[S
     wanted = settings.limits.tunnels
     # Beyond that, connections would wait for descriptors instead of being told 503.
     allowed = replace(settings, limits=LimitSettings(tunnels=min(wanted, possible)))
-    short = possible < wanted != LimitSettings().tunnels
+    chosen = (wanted if place is None else place.tunnels) != LimitSettings().tunnels
     warning = (
-        f"{wanted} tunnels need more open files than are allowed; {possible} are possible:"
-        " raise the hard limit (ulimit -Hn)"
+        f"{wanted} tunnels{' a worker' if place else ''} need more open files than are allowed;"
+        f" {possible} are possible: raise the hard limit (ulimit -Hn), or start more --workers"
     )
-    asyncio.run(_run(allowed, origins, announce, (warning,) if short else ()))
+    warnings = (warning,) if possible < wanted and chosen else ()
+    asyncio.run(_run(allowed, origins, announce, warnings, place))
 
 
 async def _run(
@@ -237,19 +251,23 @@ async def _run(
     origins: Mapping[str, str],
     announce: Callable[[Started], None],
     warnings: tuple[str, ...],
+    place: Place | None,
 ) -> None:
     colour = wants_colour(sys.stdout, os.environ)
-    log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour)
-    notes = LineWriter(to_stream(sys.stderr), lambda lines: f"... {lines} notes are missing")
+    lines = to_stream(sys.stdout) if place is None else place.lines
+    to_stderr = to_stream(sys.stderr) if place is None else place.notes
+    log = TunnelLog(lines, settings.log.format, colour=colour, worker=None if place is None else place.number)
+    notes = LineWriter(to_stderr, lambda lines: f"... {lines} notes are missing")
+    who = "polytls" if place is None else f"polytls: worker {place.number}"
 
     def report(text: str) -> None:
-        notes.put(lambda: f"polytls: {text}")
+        notes.put(lambda: f"{who}: {text}")
 
-    app = App(settings, sink=log, report=report, origins=origins)
+    app = App(settings, sink=log, report=report, origins=origins, place=place)
     try:
         try:
             address = await app.start()
-            stopping = _on_signals(app, report)
+            stopping = _on_wishes_to_stop(app, report, place)
             announce(_started(app, address, warnings))
             # What is here now stays: the collector need not look at it again and again.
             gc.collect()
@@ -265,7 +283,8 @@ async def _run(
         notes.close()
 
 
-def _on_signals(app: App, report: Callable[[str], None]) -> asyncio.Event:
+def _on_wishes_to_stop(app: App, report: Callable[[str], None], place: Place | None) -> asyncio.Event:
+    """An event that is set by the first wish; the second ends all tunnels."""
     stopping = asyncio.Event()
 
     def handle() -> None:
@@ -281,9 +300,25 @@ def _on_signals(app: App, report: Callable[[str], None]) -> asyncio.Event:
             )
 
     loop = asyncio.get_running_loop()
+    if place is not None:
+        loop.add_reader(place.commands, partial(_take_commands, place.commands, handle))
+        return stopping
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, handle)
     return stopping
+
+
+def _take_commands(commands: socket.socket, handle: Callable[[], None]) -> None:
+    try:
+        data = commands.recv(_COMMANDS_BYTES, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return
+    except ConnectionError:
+        data = b""
+    if not data:
+        asyncio.get_running_loop().remove_reader(commands)
+    for _ in data or b"s":  # who could stop it is gone: time to stop
+        handle()
 
 
 def raise_file_limit() -> int:

@@ -28,7 +28,9 @@ class Engine {
 
   int listen(const char *ip, uint16_t port, int backlog, uint32_t head_max, uint32_t head_ms,
              uint64_t tag, uint32_t *out_listener, uint16_t *out_port, int *out_errno);
-  void unlisten(uint32_t listener);
+  int listen_on(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t tag, uint32_t *out_listener,
+                int *out_errno);
+  uint32_t unlisten(uint32_t listener);
   int submit(const ptl_op *ops, size_t num_ops);
   void cancel(ptl_stream stream, uint64_t tag);
   void stats(ptl_stats *out);
@@ -39,6 +41,7 @@ class Engine {
 
  private:
   explicit Engine(uint32_t max_streams) : max_streams_(max_streams) {}
+  int add_listener(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t tag, uint32_t *out_listener);
 
   const uint32_t max_streams_;
   std::atomic<uint32_t> open_{0};
