@@ -10,6 +10,7 @@ Pickles only go from a process to one that it has started itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import socket
@@ -73,7 +74,9 @@ def receive_order(channel: socket.socket) -> Order | None:
 
 
 def send_answer(channel: socket.socket, answer: Answer) -> None:
-    channel.sendall(json.dumps(asdict(answer)).encode() + b"\n")
+    """Where nobody hears it any more, the channel has ended, which is told as such."""
+    with contextlib.suppress(ConnectionError):
+        channel.sendall(json.dumps(asdict(answer)).encode() + b"\n")
 
 
 class Answers:

@@ -1,9 +1,10 @@
 """The process that starts workers, passes on the wish to stop, and replaces those that die.
 
 One loop over a selector: signals (by a wake-up descriptor) and the workers' channels. A `Seat` is a worker's
-number and socket, whoever sits in it. A worker that dies has its seat filled again: at once if it had served
-for `SETTLED_SECONDS`, else after a time that doubles from death to death, so that a fault that every start
-runs into costs little. The others go on meanwhile.
+number and socket, whoever sits in it. A worker that dies has its seat filled again: at once, unless its
+predecessor died too without having lived for `SETTLED_SECONDS`. Then it waits, twice as long from death to
+death, so that a fault that every start runs into costs little. Meanwhile the socket does not listen, and the
+kernel gives connections to the others.
 
 Before the first announcement it is different: if one worker cannot start, none does, and the first reason
 given is the only one told.
@@ -257,6 +258,9 @@ class _Supervisor:
             raise WorkerError(f"{who} {how} before it listened")
         pause = self._next_pause(seat)
         seat.due = time.monotonic() + pause
+        if pause:
+            with contextlib.suppress(OSError):  # its own end may have done so
+                seat.listener.shutdown(socket.SHUT_RDWR)
         self._note(f"{who} {how}; it is started again{f' in {pause:g} s' if pause else ''}")
 
     def _next_pause(self, seat: Seat) -> float:
