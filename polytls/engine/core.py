@@ -67,10 +67,10 @@ class Listener:
         self._tag = tag
         self.address = address
 
-    def close(self) -> int:
-        """Stops accepting; heads being read go on. Connections that waited in the backlog are accepted first:
-        how many. Closing twice does nothing."""
-        return self._engine.unlisten(self._number)
+    def close(self) -> None:
+        """Stops accepting, after what waits in the backlog; heads being read go on. Closing twice does
+        nothing."""
+        self._engine.unlisten(self._number)
 
 
 class Engine:
@@ -168,8 +168,9 @@ class Engine:
         self._listeners[tag] = on_accept
         return Listener(self, int(number[0]), tag, address)
 
-    def unlisten(self, number: int) -> int:
-        return 0 if self._closed else int(lib.ptl_unlisten(self._native, number))
+    def unlisten(self, number: int) -> None:
+        if not self._closed:
+            lib.ptl_unlisten(self._native, number)
 
     async def connect(
         self,

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 END_SECONDS = 2.0
 """For tunnels that were told to end: time for close_notify and FIN, not for a client that does not read."""
 
-BACKLOG_SECONDS = 1.0
-"""For clients that were still in the backlog when the proxy began to stop to be heard, and told so: most have
-sent their head by then."""
+HEADS_SECONDS = 0.5
+"""For clients that were connected when the proxy began to stop, and whose head had not come, to be told so:
+most have sent it by then. One that has nothing to say yet must not hold up the end."""
 
 _WENT_AWAY = frozenset({"closed", "reset", "io"})
 _STOPPED = frozenset({"cancelled", "shutdown"})
@@ -69,7 +69,8 @@ class Server:
         self._report = report
         self._listeners: list[Listener] = []
         self._draining = False
-        self._unheard = 0  # of those that were in the backlog when the drain began
+        self._heard = 0  # clients whose head has come, or has failed to
+        self._unheard = 0  # the others, once a drain has begun
         self._all_heard = asyncio.Event()
 
     def listen(self, fd: int | None = None) -> Address:
@@ -95,11 +96,13 @@ class Server:
     async def drain(self, seconds: float) -> None:
         """Accept no more, wait at most so long for tunnels to end, then end them. Done when all have."""
         self._draining = True
-        self._unheard = sum(listener.close() for listener in self._listeners)
+        for listener in self._listeners:
+            listener.close()
         self._listeners.clear()
-        if self._unheard:
+        self._unheard = self._engine.stats().accepted - self._heard
+        if self._unheard > 0:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._all_heard.wait(), min(seconds, BACKLOG_SECONDS))
+                await asyncio.wait_for(self._all_heard.wait(), min(seconds, HEADS_SECONDS))
         await self.tracker.until_none(seconds)
         while self.tracker.live:
             self.end()
@@ -114,6 +117,7 @@ class Server:
             tunnel.told_to_end = True
 
     def _on_accept(self, accepted: Accepted) -> None:
+        self._heard += 1
         if self._unheard:
             self._unheard -= 1
             if not self._unheard:

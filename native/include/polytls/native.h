@@ -184,10 +184,9 @@ int ptl_listen_on(ptl_engine *engine, int fd, uint32_t head_max, uint32_t head_m
                   uint32_t *out_listener, int *out_errno);
 
 /* ptl_unlisten stops accepting: connections made after it returned are refused, those that wait in the backlog are
- * accepted first, as far as there is room and at most PTL_MAX_LAST_ACCEPTS of them. It returns how many those were.
- * Heads being read go on. The socket listens no more for whoever else holds it. Closing twice does nothing. */
-#define PTL_MAX_LAST_ACCEPTS 4096
-uint32_t ptl_unlisten(ptl_engine *engine, uint32_t listener);
+ * accepted first, as far as there is room and at most 4096 of them. Heads being read go on. The socket listens no more
+ * for whoever else holds it. Closing twice does nothing. */
+void ptl_unlisten(ptl_engine *engine, uint32_t listener);
 
 /* --- Operations ----------------------------------------------------------------------------------
  * One operation at a time runs on a stream (a relay occupies both of its streams); PTL_OP_CLOSE may come

@@ -83,11 +83,10 @@ int ptl_listen_on(ptl_engine *engine, int fd, uint32_t head_max, uint32_t head_m
   }
 }
 
-uint32_t ptl_unlisten(ptl_engine *engine, uint32_t listener) {
+void ptl_unlisten(ptl_engine *engine, uint32_t listener) {
   try {
-    return engine->engine->unlisten(listener);
+    engine->engine->unlisten(listener);
   } catch (const std::bad_alloc &) {  // nothing to unlisten with; the engine's stop will do it
-    return 0;
   }
 }
 

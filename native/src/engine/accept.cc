@@ -71,6 +71,7 @@ void Loop::on_acceptable(uint32_t id) {
     std::string peer;
     switch (accept_one(engine_, listener->fd.get(), &fd, &peer)) {
       case Accepted::kOne:
+        counters_.accepted.fetch_add(1, std::memory_order_relaxed);
         begin_head(*listener, std::move(fd), std::move(peer));
         break;
       case Accepted::kGone:
@@ -90,7 +91,6 @@ void Loop::on_acceptable(uint32_t id) {
 
 // begin_head makes a stream of an accepted connection, and reads its request head.
 void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
-  counters_.accepted.fetch_add(1, std::memory_order_relaxed);
   Stream *stream = place_stream(std::move(fd));
   if (stream == nullptr || !watch(stream, false)) {
     if (stream != nullptr) destroy(stream);

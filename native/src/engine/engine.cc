@@ -14,6 +14,9 @@ namespace ptl {
 
 namespace {
 
+// By |unlisten|: more than a backlog has by default, and an end where clients come faster than they are accepted.
+constexpr int kLastAccepts = 4096;
+
 uint32_t usable_cores() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) {
@@ -201,24 +204,25 @@ int Engine::add_listener(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t ta
   return PTL_OK;
 }
 
-uint32_t Engine::unlisten(uint32_t listener) {
+void Engine::unlisten(uint32_t listener) {
   std::shared_ptr<Listener> ending;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     auto found = listeners_.find(listener);
-    if (found == listeners_.end()) return 0;
+    if (found == listeners_.end()) return;
     ending = std::move(found->second);
     listeners_.erase(found);
   }
   // Who waits in the backlog believes to be connected, and would be reset.
-  uint32_t taken = 0;
-  for (uint32_t tries = 0; tries < PTL_MAX_LAST_ACCEPTS; tries++) {
+  size_t next = 0;
+  for (int tries = 0; tries < kLastAccepts; tries++) {
     Command command(Command::Kind::kAccepted);
     Accepted accepted = accept_one(this, ending->fd.get(), &command.fd, &command.peer);
     if (accepted == Accepted::kGone) continue;
     if (accepted != Accepted::kOne) break;
+    last_accepts_.fetch_add(1, std::memory_order_relaxed);
     command.listener = ending;
-    loops_[taken++ % loops_.size()]->post(std::move(command));
+    loops_[next++ % loops_.size()]->post(std::move(command));
   }
   // Who connects from here on is refused, although the loops let go of the socket a moment later.
   shutdown(ending->fd.get(), SHUT_RDWR);
@@ -227,7 +231,6 @@ uint32_t Engine::unlisten(uint32_t listener) {
     command.listener_id = listener;
     loop->post(std::move(command));
   }
-  return taken;
 }
 
 int Engine::submit(const ptl_op *ops, size_t num_ops) {
@@ -279,6 +282,7 @@ void Engine::stats(ptl_stats *out) {
     out->sessions_offered += get(from.sessions_offered);
     out->impossible += get(from.impossible);
   }
+  out->accepted += get(last_accepts_);
   out->completions = completions_.size();
 }
 

@@ -30,7 +30,7 @@ class Engine {
              uint64_t tag, uint32_t *out_listener, uint16_t *out_port, int *out_errno);
   int listen_on(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t tag, uint32_t *out_listener,
                 int *out_errno);
-  uint32_t unlisten(uint32_t listener);
+  void unlisten(uint32_t listener);
   int submit(const ptl_op *ops, size_t num_ops);
   void cancel(ptl_stream stream, uint64_t tag);
   void stats(ptl_stats *out);
@@ -45,6 +45,7 @@ class Engine {
 
   const uint32_t max_streams_;
   std::atomic<uint32_t> open_{0};
+  std::atomic<uint64_t> last_accepts_{0};  // accepted by |unlisten|, not by a loop
   CompletionQueue completions_;
   std::vector<std::unique_ptr<Loop>> loops_;
   std::vector<std::thread> threads_;
