@@ -82,7 +82,12 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
     # 3. What does the client want?
     request = _request(accepted)
     record.host, record.port = request.authority.host, request.authority.port
-    profile = _profile(request, tunnel, snapshot)
+    wanted, profile = _profile_name(request, snapshot), None
+    if snapshot.interception is not None:
+        profiles = snapshot.interception.profiles
+        # The first who asks for one has its file read, and a context made.
+        profile = profiles.ready(wanted) or await asyncio.to_thread(profiles.find, wanted)
+        record.profile = None if profile is None else profile.name
     # 4, 5. Identity and rules: everyone may do everything, in the one mode that is set.
     # 6. Where is it?
     tunnel.stage = Stage.CONNECT
@@ -298,18 +303,12 @@ def _request(accepted: Accepted) -> ConnectRequest:
     raise ProxyError(Side.CLIENT, Stage.HEAD, kind, detail)
 
 
-def _profile(request: ConnectRequest, tunnel: Tunnel, snapshot: Snapshot) -> Profile | None:
-    """The profile asked for, or the default one; None in passthrough mode, which has no use for it. A name
-    that does not exist is refused in either mode."""
+def _profile_name(request: ConnectRequest, snapshot: Snapshot) -> str:
+    """Of the profile asked for, or the default one. One that does not exist is refused, also in passthrough
+    mode, which has no use for it."""
     name = request.profile or snapshot.settings.upstream.default_profile
-    if snapshot.interception is None:
-        if name.lower() == MIRROR or snapshot.catalog.find(name) is not None:
-            return None
-    else:
-        profile = snapshot.interception.profiles.find(name)
-        if profile is not None:
-            tunnel.record.profile = profile.name
-            return profile
+    if snapshot.catalog.knows(name) or name.lower() == MIRROR:
+        return name
     detail = f"there is no profile {name}; there are {', '.join((*snapshot.catalog.names(), MIRROR))}"
     raise ProxyError(Side.CLIENT, Stage.HEAD, Kind.UNKNOWN_PROFILE, detail)
 
