@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
     from polytls.pki.root import RootCA
     from polytls.profiles import HelloSpec
+    from polytls.proxy.mirror import Mirror
 
 SPARE_STREAMS = 1024
 """Beside two for each tunnel: connections whose head is being read, or that are being told no."""
@@ -156,7 +157,6 @@ class App:
         from polytls.engine import ServerContext
         from polytls.pki.cache import LeafCache
         from polytls.pki.leaf import LeafKeys
-        from polytls.proxy.mirror import Mirror
 
         settings = self.settings
         certificate = settings.certificate
@@ -172,19 +172,23 @@ class App:
             days=certificate.leaf_days,
         )
         contexts = self._contexts()
-        profiles = Profiles(catalog, contexts)
+        profiles = Profiles(catalog, contexts, partial(self._mirror, contexts))
         # Contexts are made when first used; those that a user can have got wrong are made now.
         for name in (settings.upstream.default_profile, *catalog.configured):
             profiles.find(name)
         with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
         return Interception(
             profiles=profiles,
-            mirror=Mirror(contexts.make, drop=settings.mitm.mirror_unsupported is MirrorUnsupported.DROP),
             leaves=leaves,
             leaf_with_ecdsa=with_ecdsa,
             leaf_without_ecdsa=without_ecdsa,
             server_context=ServerContext(),
         )
+
+    def _mirror(self, contexts: Contexts) -> Mirror:
+        from polytls.proxy.mirror import Mirror  # most never ask for it, and it takes a while to import
+
+        return Mirror(contexts.make, drop=self.settings.mitm.mirror_unsupported is MirrorUnsupported.DROP)
 
     def _load_root(self) -> RootCA:
         from polytls.pki.passphrase import read_passphrase

@@ -150,7 +150,7 @@ async def _intercept(
     tunnel.leaf = mitm.leaves.obtain(host, kind)
     # c. What does upstream get to see?
     tunnel.stage = Stage.UPSTREAM_TLS
-    offer = profile.offer or mitm.mirror.offer(hello.raw or b"")
+    offer = profile.offer_for(hello.raw or b"")
     plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
     _require(plan.verdict, Stage.ALPN)
     # d to g, 10.

@@ -39,6 +39,14 @@ class Profile:
 
     name: str
     offer: Offer | None
+    mirror: Mirror | None = None
+
+    def offer_for(self, hello: bytes) -> Offer:
+        """What is offered upstream for a client that begins with `hello`, which matters to `mirror` alone."""
+        if self.offer is not None:
+            return self.offer
+        assert self.mirror is not None
+        return self.mirror.offer(hello)
 
 
 class Contexts:
@@ -67,7 +75,8 @@ class Profiles:
 
     catalog: Catalog
     contexts: Contexts
-    _ready: dict[str, Profile] = field(default_factory=lambda: {MIRROR: Profile(MIRROR, None)})
+    make_mirror: Callable[[], Mirror]
+    _ready: dict[str, Profile] = field(default_factory=dict)
     _finding: threading.Lock = field(default_factory=threading.Lock)
 
     def ready(self, name: str) -> Profile | None:
@@ -79,6 +88,9 @@ class Profiles:
         with self._finding:  # a profile has one context, and with it the sessions to resume
             found = self.ready(name)
             if found is not None:
+                return found
+            if name.lower() == MIRROR:
+                found = self._ready[MIRROR] = Profile(MIRROR, None, self.make_mirror())
                 return found
             spec = self.catalog.find(name)
             if spec is None:
@@ -94,7 +106,6 @@ class Interception:
     """What MITM mode needs on top."""
 
     profiles: Profiles
-    mirror: Mirror
     leaves: LeafCache[Credential]
     leaf_with_ecdsa: LeafKind  # for clients that can use an ECDSA P-256 certificate
     leaf_without_ecdsa: LeafKind
