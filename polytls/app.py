@@ -277,6 +277,7 @@ async def _run(
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLD)
+            gc.enable()
             await stopping.wait()
         finally:
             await app.stop(settings.timeouts.drain)
