@@ -4,8 +4,9 @@ Everything is passed in where it is needed; nothing is global. What a mode does 
 nor imported: passthrough knows no certificate authority, no trust store and no TLS context.
 
 `App` is a proxy inside a running event loop (tests have several). `run` is the whole program: event loop,
-log, signals. The first SIGINT or SIGTERM drains, the second ends at once. uvloop is not used: the event loop
-only wakes up for completions, and the standard one does that as well.
+log, signals. The first SIGINT or SIGTERM drains, the second ends at once. With a `Place` it is one of several
+workers, which `polytls.workers` starts and stops. uvloop is not used: the event loop only wakes up for
+completions, and the standard one does that as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ipaddress
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polytls.engine import Engine
-from polytls.errors import ConfigError, EngineError, PolytlsError, ProfileError
+from polytls.errors import ConfigError, EngineError, ProfileError
 from polytls.events import Draining, LeafMinted, Listening, TunnelRecord, Warned, note_of
 from polytls.fingerprint.known import KnownJa4
 from polytls.profiles import MIRROR, Catalog
@@ -31,6 +33,7 @@ from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
 from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
 from polytls.settings import Address, LeafKey, LimitSettings, MirrorUnsupported, Mode, Settings
+from polytls.started import ListenError, Started
 from polytls.telemetry.counters import Counters, EngineCounters, LeafCounters
 from polytls.telemetry.lag import LoopLag
 from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
     from polytls.pki.root import RootCA
     from polytls.profiles import HelloSpec
+    from polytls.proxy.mirror import Mirror
     from polytls.telemetry.otlp.start import Otlp
 
 SPARE_STREAMS = 1024
@@ -60,16 +64,26 @@ tenth of Python's time to find nothing."""
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
+_COMMANDS_BYTES = 64
 _DEFAULT_PROFILE = "proxy.upstream.default_profile"
 
 
-class ListenError(PolytlsError):
-    """The address cannot be listened on; `errno` says why."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker has from its supervisor (`polytls.workers`), and a proxy that is alone does not need.
 
-    def __init__(self, address: Address, error: OSError) -> None:
-        super().__init__(f"cannot listen on {address}: {error.strerror or error}")
-        self.address = address
-        self.errno = error.errno
+    `number` from 1 on; `tunnels`, the limit of all workers together; `listener`, the descriptor of a socket
+    that listens; `commands`, which has a byte for each wish to stop, and ends when nobody will stop it any
+    more; `ids`, a number for each tunnel; `lines` and `notes`, what writes to stdout and stderr.
+    """
+
+    number: int
+    tunnels: int
+    listener: int
+    commands: socket.socket
+    ids: Callable[[], int]
+    lines: Callable[[bytes], None]
+    notes: Callable[[bytes], None]
 
 
 class App:
@@ -88,6 +102,7 @@ class App:
         environ: Mapping[str, str] | None = None,
         lookup: Lookup = system_lookup,
         traced: bool = False,
+        place: Place | None = None,
     ) -> None:
         self.settings = settings
         self.root: RootCA | None = None
@@ -99,6 +114,7 @@ class App:
         self._origins = origins or {}
         self._environ = os.environ if environ is None else environ
         self._lookup = lookup
+        self._place = place
         self._leaves: LeafCache[Credential] | None = None
 
     async def start(self) -> Address:
@@ -117,11 +133,16 @@ class App:
         self.engine = Engine.start(threads=settings.engine.threads, max_streams=max_streams)
         known = KnownJa4() if settings.log.fingerprint and interception is not None else None
         snapshot = Snapshot(settings, catalog, resolver, interception, known, self._traced)
+        place = self._place
         self.server = Server(
-            self.engine, snapshot, sink=self._sink, report=lambda text: self._sink(Warned(text))
+            self.engine,
+            snapshot,
+            sink=self._sink,
+            report=lambda text: self._sink(Warned(text)),
+            ids=None if place is None else place.ids,
         )
         try:
-            address = self.server.listen()
+            address = self.server.listen(None if place is None else place.listener)
         except OSError as error:
             raise ListenError(settings.listen.address, error) from error
         self._sink(Listening(str(address), settings.mode.value))
@@ -185,7 +206,6 @@ class App:
         from polytls.engine import ServerContext
         from polytls.pki.cache import LeafCache
         from polytls.pki.leaf import LeafKeys
-        from polytls.proxy.mirror import Mirror
 
         settings = self.settings
         certificate = settings.certificate
@@ -201,20 +221,24 @@ class App:
             days=certificate.leaf_days,
         )
         contexts = self._contexts()
-        profiles = Profiles(catalog, contexts)
+        profiles = Profiles(catalog, contexts, partial(self._mirror, contexts))
         # Contexts are made when first used; those that a user can have got wrong are made now.
         for name in (settings.upstream.default_profile, *catalog.configured):
             profiles.find(name)
         with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
         return Interception(
             profiles=profiles,
-            mirror=Mirror(contexts.make, drop=settings.mitm.mirror_unsupported is MirrorUnsupported.DROP),
             leaves=leaves,
             leaf_with_ecdsa=with_ecdsa,
             leaf_without_ecdsa=without_ecdsa,
             server_context=ServerContext(),
             ech=read_ech_rules(settings.upstream.ech or (), self._origins.get(ECH_KEY, settings.source)),
         )
+
+    def _mirror(self, contexts: Contexts) -> Mirror:
+        from polytls.proxy.mirror import Mirror  # most never ask for it, and it takes a while to import
+
+        return Mirror(contexts.make, drop=self.settings.mitm.mirror_unsupported is MirrorUnsupported.DROP)
 
     def _load_root(self) -> RootCA:
         from polytls.pki.passphrase import read_passphrase
@@ -251,19 +275,15 @@ class App:
         self._sink(LeafMinted(event.host, event.kind.value, event.serial_hex, until))
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What there is to announce when the proxy listens. `warnings` are sentences."""
-
-    settings: Settings
-    address: Address
-    threads: int
-    root_fingerprint: str | None
-    warnings: tuple[str, ...]
-
-
-def run(settings: Settings, *, origins: Mapping[str, str], announce: Callable[[Started], None]) -> None:
-    """Serve until a signal says to stop. Tunnel lines go to stdout, everything else to stderr.
+def run(
+    settings: Settings,
+    *,
+    origins: Mapping[str, str],
+    announce: Callable[[Started], None],
+    place: Place | None = None,
+) -> None:
+    """Serve until a signal, or who gave the `place`, says to stop. Tunnel lines go to stdout, everything else
+    to stderr.
 
     Raises as `App.start` does.
     """
@@ -271,12 +291,13 @@ def run(settings: Settings, *, origins: Mapping[str, str], announce: Callable[[S
     wanted = settings.limits.tunnels
     # Beyond that, connections would wait for descriptors instead of being told 503.
     allowed = replace(settings, limits=LimitSettings(tunnels=min(wanted, possible)))
-    short = possible < wanted != LimitSettings().tunnels
+    chosen = (wanted if place is None else place.tunnels) != LimitSettings().tunnels
     warning = (
-        f"{wanted} tunnels need more open files than are allowed; {possible} are possible:"
-        " raise the hard limit (ulimit -Hn)"
+        f"{wanted} tunnels{' a worker' if place else ''} need more open files than are allowed;"
+        f" {possible} are possible: raise the hard limit (ulimit -Hn), or start more --workers"
     )
-    asyncio.run(_run(allowed, origins, announce, (warning,) if short else ()))
+    warnings = (warning,) if possible < wanted and chosen else ()
+    asyncio.run(_run(allowed, origins, announce, warnings, place))
 
 
 async def _run(
@@ -284,8 +305,11 @@ async def _run(
     origins: Mapping[str, str],
     announce: Callable[[Started], None],
     warnings: tuple[str, ...],
+    place: Place | None,
 ) -> None:
-    notes = LineWriter(to_stream(sys.stderr), lambda lines: f"... {lines} notes are missing")
+    to_stderr = to_stream(sys.stderr) if place is None else place.notes
+    notes = LineWriter(to_stderr, lambda lines: f"... {lines} notes are missing")
+    who = "polytls" if place is None else f"polytls: worker {place.number}"
 
     def sink(event: Event) -> None:
         if otlp is not None:
@@ -293,7 +317,7 @@ async def _run(
         if isinstance(event, TunnelRecord):
             log(event)
         elif (text := note_of(event)) is not None:
-            notes.put(lambda: f"polytls: {text}")
+            notes.put(lambda: f"{who}: {text}")
 
     def counters() -> Counters:
         return replace(app.counters(), log_dropped=log.dropped, loop_lag=lag.take())
@@ -304,10 +328,12 @@ async def _run(
         otlp = _exporter(settings, lambda text: sink(Warned(text)), counters)
         spans = None if otlp is None or not otlp.traces else otlp.spans.ids
         colour = wants_colour(sys.stdout, os.environ)
-        log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour, span=spans)
-        app = App(settings, sink=sink, origins=origins, traced=spans is not None)
+        lines = to_stream(sys.stdout) if place is None else place.lines
+        worker = None if place is None else place.number
+        log = TunnelLog(lines, settings.log.format, colour=colour, span=spans, worker=worker)
+        app = App(settings, sink=sink, origins=origins, traced=spans is not None, place=place)
         try:
-            await _serve(app, announce, warnings)
+            await _serve(app, announce, warnings, place)
         finally:
             log.close()
             if log.dropped:
@@ -321,16 +347,19 @@ async def _run(
         _deaf_to_signals()
 
 
-async def _serve(app: App, announce: Callable[[Started], None], warnings: tuple[str, ...]) -> None:
-    """Start, until a signal says to stop, and stop."""
+async def _serve(
+    app: App, announce: Callable[[Started], None], warnings: tuple[str, ...], place: Place | None
+) -> None:
+    """Start, until somebody says to stop, and stop."""
     try:
         address = await app.start()
-        stopping = _on_signals(app)
+        stopping = _on_wishes_to_stop(app, place)
         announce(_started(app, address, warnings))
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
+        gc.enable()
         await stopping.wait()
     finally:
         await app.stop(app.settings.timeouts.drain)
@@ -355,7 +384,8 @@ def _exporter(
     return Otlp(wanted, settings.telemetry, warn=warn, counters=counters)
 
 
-def _on_signals(app: App) -> asyncio.Event:
+def _on_wishes_to_stop(app: App, place: Place | None) -> asyncio.Event:
+    """An event that is set by the first wish; the second ends all tunnels."""
     stopping = asyncio.Event()
 
     def handle() -> None:
@@ -365,9 +395,25 @@ def _on_signals(app: App) -> asyncio.Event:
         stopping.set()
 
     loop = asyncio.get_running_loop()
+    if place is not None:
+        loop.add_reader(place.commands, partial(_take_commands, place.commands, handle))
+        return stopping
     for number in _STOPPING:
         loop.add_signal_handler(number, handle)
     return stopping
+
+
+def _take_commands(commands: socket.socket, handle: Callable[[], None]) -> None:
+    try:
+        data = commands.recv(_COMMANDS_BYTES, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return
+    except ConnectionError:
+        data = b""
+    if not data:
+        asyncio.get_running_loop().remove_reader(commands)
+    for _ in data or b"s":  # who could stop it is gone: time to stop
+        handle()
 
 
 def _deaf_to_signals() -> None:

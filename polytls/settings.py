@@ -180,9 +180,12 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """[engine] `threads` 0: one loop thread per core that this process may use."""
+    """[engine] `threads` 0: one loop thread per core that this process may use, divided among the workers.
+    `workers`: processes that share the address; `limits.tunnels` is divided among them, each has its own
+    caches."""
 
     threads: int = 0
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,9 @@
 // Request heads: of new connections, and read from a stream later.
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -143,6 +147,60 @@ TEST(a_head_that_was_cut_off) {
   rude.reset();
   Done reset = engine.next_accept();
   CHECK(reset->status == PTL_E_RESET || reset->status == PTL_E_CLOSED);
+}
+
+TEST(unlisten_accepts_who_waits_in_the_backlog) {
+  for (int round = 0; round < 20; round++) {
+    EngineDriver engine(2, 1);
+    uint16_t port = engine.listen();
+    Client first = accept_client(&engine, port);  // there is no room for more
+    std::vector<Peer> waiting;
+    waiting.push_back(Peer::connect_to(port));
+    waiting.back().write("GET / HTTP/1.1\r\n\r\n");
+    CHECK_STATUS(engine.run(close_op(first.stream)), PTL_OK);
+    first.peer.close();
+    // There is room, for whoever takes it first: a loop, or the end of listening.
+    engine.await_stats([](const ptl_stats &stats) { return stats.streams == 0 || stats.accepted == 2; });
+    ptl_unlisten(engine.get(), engine.last_listener());
+    CHECK_STATUS(engine.next_accept(), PTL_OK);
+    CHECK_EQ(engine.stats().accepted, 2u);
+  }
+}
+
+TEST(a_socket_that_listens_already) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(address);
+  // The first has the kernel choose a port. The second asks for that one, and so keeps it when it listens no more.
+  int sockets[2], one = 1;
+  for (int &each : sockets) {
+    each = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(each, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    REQUIRE_EQ(bind(each, reinterpret_cast<sockaddr *>(&address), length), 0);
+    REQUIRE_EQ(getsockname(each, reinterpret_cast<sockaddr *>(&address), &length), 0);
+  }
+  close(sockets[0]);
+  const int listening = sockets[1];
+  EngineDriver engine(2);
+  uint32_t listener = 0;
+  int error = 0;
+  CHECK_EQ(ptl_listen_on(engine.get(), dup(listening), kHeadMax, 0, kAcceptTag, &listener, &error), PTL_E_IO);
+  CHECK_EQ(error, EINVAL);  // it does not listen
+  CHECK_EQ(ptl_listen_on(engine.get(), -1, kHeadMax, 0, kAcceptTag, &listener, &error), PTL_E_IO);
+  CHECK_EQ(error, EBADF);
+  CHECK_EQ(ptl_listen_on(engine.get(), dup(listening), 0, 0, kAcceptTag, &listener, &error), PTL_E_INVALID);
+  for (int round = 0; round < 2; round++) {  // it can listen again, for the next engine's sake
+    REQUIRE_EQ(listen(listening, 16), 0);
+    Peer early = Peer::connect_to(ntohs(address.sin_port));
+    early.write("GET / HTTP/1.1\r\n\r\n");
+    CHECK_EQ(ptl_listen_on(engine.get(), dup(listening), kHeadMax, 0, kAcceptTag, &listener, &error), PTL_OK);
+    Done done = engine.next_accept();
+    CHECK_STATUS(done, PTL_OK);
+    CHECK_STATUS(engine.run(close_op(done->stream)), PTL_OK);
+    ptl_unlisten(engine.get(), listener);
+  }
+  close(listening);
 }
 
 TEST(unlisten_stops_accepting_and_heads_go_on) {

@@ -4,24 +4,29 @@ Exit codes: 0 all right; 1 it failed while running (the address is in use, a fil
 option, a setting, a profile or the CA is wrong; 130 interrupted. What goes wrong is one sentence on
 stderr. A traceback is a defect of ours.
 
-Each verb imports what it needs when it runs: ``polytls --version`` must not wait for a native library.
+Each verb imports what it needs when it runs. ``polytls --version``, alone, is answered before anything is
+imported at all.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from polytls import __version__
-from polytls.cli import ca, capture, fingerprint, profiles, serve
 from polytls.errors import PolytlsError, UserError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_VERSION = f"polytls {__version__}"
 
 _EPILOG = """\
 examples:
@@ -41,8 +46,11 @@ For systems and traffic that you own or are authorised to test.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code. `argv` is without the program's name; None: the process's.
 
-    argparse itself exits (SystemExit) for --help, --version and wrong options.
+    argparse itself exits (SystemExit) for --help and wrong options.
     """
+    if (sys.argv[1:] if argv is None else list(argv)) == ["--version"]:
+        print(_VERSION)
+        return EXIT_OK
     args = _parser().parse_args(argv)
     try:
         code: int = args.run(args)
@@ -70,6 +78,10 @@ def _failed(sentence: str, code: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from polytls.cli import ca, capture, fingerprint, profiles, serve
+
     parser = argparse.ArgumentParser(
         prog="polytls",
         description="An HTTP CONNECT proxy that relays TLS untouched, or terminates it and connects upstream "
@@ -78,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"polytls {__version__}")
+    parser.add_argument("--version", action="version", version=_VERSION)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in (serve, profiles, capture, fingerprint, ca):
         verb.add_to(verbs)

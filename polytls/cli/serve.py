@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import os
 import shlex
 import sys
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polytls.app import ListenError, Started
     from polytls.settings import Address, Settings
+    from polytls.started import ListenError, Started
 
 KEY_NAME = "private.key"
 CERT_NAME = "certificate.pem"
@@ -53,6 +54,7 @@ _KEYS = {
     "alpn": "proxy.mitm.alpn",
     "drain_timeout": "proxy.timeouts.drain",
     "threads": "engine.threads",
+    "workers": "engine.workers",
     "log_format": "log.format",
     "profiles": "profiles.directory",
 }
@@ -91,27 +93,43 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--sni", choices=("accept-absent", "require"), help="a hello without server name (accept-absent)")
     add("--alpn", choices=("narrow", "strict"), help="offer upstream what both speak, or the profile's list")
     add("--drain-timeout", metavar="S", help="seconds that open tunnels get when the proxy stops (10)")
-    add("--threads", metavar="N", help="loop threads of the engine; 0: one per core (0)")
+    add("--threads", metavar="N", help="loop threads of the engine in each worker; 0: one per core (0)")
+    add("--workers", metavar="N", help="processes that share the address (1)")
     add("--log-format", choices=("text", "json"), help="of the line for each tunnel (text)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve. Raises `UserError`."""
+    # What is imported stays, and looking through it time and again takes a twentieth of the start. The
+    # collector is enabled when the proxy listens.
+    gc.disable()
+    try:
+        return _serve(args)
+    finally:
+        gc.enable()
+
+
+def _serve(args: argparse.Namespace) -> int:
     from polytls.config import load_settings
+    from polytls.started import NOT_BUILT, ListenError
 
     loaded = load_settings(args.config, os.environ, overrides(args))
-
     try:
-        from polytls import app
+        # What does not serve itself loads no engine.
+        if loaded.settings.engine.workers > 1:
+            gc.enable()
+            from polytls.workers import supervise as serve
+        else:
+            from polytls.app import run as serve
     except ModuleNotFoundError as error:
         if error.name != "polytls.engine._native":
             raise
-        print("polytls: error: the native engine is not built; build it with `make build`", file=sys.stderr)
+        print(f"polytls: error: {NOT_BUILT}", file=sys.stderr)
         return 1
     try:
-        app.run(loaded.settings, origins=loaded.origins, announce=announce)
-    except app.ListenError as error:
+        serve(loaded.settings, origins=loaded.origins, announce=announce)
+    except ListenError as error:
         print(f"polytls: error: {_advice(error)}", file=sys.stderr)
         return 1
     return 0
@@ -144,6 +162,8 @@ def announcement(started: Started) -> str:
 
     settings = started.settings
     threads = "1 thread" if started.threads == 1 else f"{started.threads} threads"
+    if started.workers > 1:
+        threads = f"{started.workers} workers, {threads} each"
     url = f"http://{_reachable(started.address)}"
     lines = [f"PolyTLS {__version__}: {settings.mode.value} on http://{started.address}, {threads}"]
     curl = ["curl", "-x", url, "https://example.com/"]

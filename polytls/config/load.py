@@ -104,6 +104,13 @@ def _built(values: Mapping[str, object]) -> Settings:
 
 
 def _check_together(settings: Settings, origins: Mapping[str, str]) -> None:
+    workers, tunnels = settings.engine.workers, settings.limits.tunnels
+    if workers > tunnels:
+        path = "engine.workers"
+        problem = (
+            f"{workers} workers cannot share {tunnels} tunnels (limits.tunnels); allowed: at most as many"
+        )
+        raise ConfigError(origins[path], path, problem)
     certificate = settings.certificate
     if certificate.ca_key_passphrase_env is not None and certificate.ca_key_passphrase_file is not None:
         path = "proxy.certificate.ca_key_passphrase_file"

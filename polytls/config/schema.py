@@ -50,6 +50,7 @@ MAX_LEAF_DAYS = 397
 MAX_CACHED_LEAVES = 1_000_000  # a few KB each
 MAX_TUNNELS = 1_000_000  # two descriptors each; Linux's default fs.nr_open is 1,048,576
 MAX_THREADS = 256
+MAX_WORKERS = 64  # some 40 MB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +280,15 @@ KEYS: tuple[Key, ...] = (
         "engine.threads",
         "engine.threads",
         kinds.integer(0, MAX_THREADS, "threads"),
-        "Loop threads of the engine; 0: one for each core this process may use.",
+        "Loop threads of the engine, in each worker; 0: one for each usable core, divided among the workers.",
         "--threads",
+    ),
+    Key(
+        "engine.workers",
+        "engine.workers",
+        kinds.integer(1, MAX_WORKERS, "processes"),
+        "Processes that share the address. Each has its share of limits.tunnels and open files of its own.",
+        "--workers",
     ),
     Key("log.format", "log.format", kinds.choice(LogFormat), "The form of the log.", "--log-format"),
     Key(

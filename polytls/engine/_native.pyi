@@ -127,6 +127,16 @@ class _Lib:
         out_port: CData,
         out_errno: CData,
     ) -> int: ...
+    def ptl_listen_on(
+        self,
+        engine: CData,
+        fd: int,
+        head_max: int,
+        head_ms: int,
+        tag: int,
+        out_listener: CData,
+        out_errno: CData,
+    ) -> int: ...
     def ptl_unlisten(self, engine: CData, listener: int) -> None: ...
     def ptl_submit(self, engine: CData, ops: CData, num_ops: int) -> int: ...
     def ptl_cancel(self, engine: CData, stream: int, tag: int) -> None: ...

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from polytls.engine._native import CData
     from polytls.engine.stream import Stream
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 _BATCH = 256  # completions taken at once
 _ERROR_BYTES = 256
 
@@ -68,7 +68,8 @@ class Listener:
         self.address = address
 
     def close(self) -> None:
-        """Stops accepting; heads being read go on. Closing twice does nothing."""
+        """Stops accepting, after what waits in the backlog; heads being read go on. Closing twice does
+        nothing."""
         self._engine.unlisten(self._number)
 
 
@@ -142,6 +143,30 @@ class Engine:
             raise EngineError(f"listen: {status_name(status)}")
         self._listeners[tag] = on_accept
         return Listener(self, int(number[0]), tag, Address(address.host, int(port[0])))
+
+    def listen_on(
+        self,
+        fd: int,
+        address: Address,
+        *,
+        head_limit: int,
+        head_timeout: float,
+        on_accept: Callable[[Accepted], None],
+    ) -> Listener:
+        """As `listen`, on a socket that listens already, at `address`. `fd` is the engine's from then on,
+        also if this fails; another process may hold the socket too, for which closing the listener ends it as
+        well."""
+        number, errno = ffi.new("uint32_t *"), ffi.new("int *")
+        self._last_tag = tag = self._last_tag + 1
+        status = lib.ptl_listen_on(
+            self._native, fd, head_limit, milliseconds(head_timeout), tag, number, errno
+        )
+        if status == lib.PTL_E_IO:
+            raise OSError(errno[0], os.strerror(errno[0]), str(address))
+        if status != lib.PTL_OK:
+            raise EngineError(f"listen: {status_name(status)}")
+        self._listeners[tag] = on_accept
+        return Listener(self, int(number[0]), tag, address)
 
     def unlisten(self, number: int) -> None:
         if not self._closed:

@@ -26,9 +26,9 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from polytls.errors import CAError
@@ -140,6 +140,10 @@ def load(key_path: Path, cert_path: Path, passphrase: bytes | None, *, now: date
         raise CAError(
             f"the CA key {key_path} does not belong to the CA certificate {cert_path}:"
             f" restore the two files that were made together, or {_REPLACE}"
+        )
+    if not _signs(key, certificate):
+        raise CAError(
+            f"the CA key {key_path} is damaged, its signatures are wrong: restore it, or {_REPLACE}"
         )
     _check_validity(certificate, cert_path, now or _now())
     try:
@@ -296,7 +300,8 @@ def _load_key(path: Path, passphrase: bytes | None) -> SigningKey:
             " `openssl pkcs8 -topk8`, or remove the passphrase setting"
         )
     try:
-        key = serialization.load_pem_private_key(data, passphrase)
+        # That its numbers fit together is tried out by `load`, which has it sign: a tenth of the time.
+        key = serialization.load_pem_private_key(data, passphrase, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # The cause is not chained: nothing that was computed from the key belongs into a traceback.
         if encrypted:
@@ -398,6 +403,22 @@ def _belong_together(key: SigningKey, certificate: x509.Certificate) -> bool:
         return certificate.public_key() == key.public_key()
     except (ValueError, UnsupportedAlgorithm):  # a certificate for a key that cannot be one of ours
         return False
+
+
+def _signs(key: SigningKey, certificate: x509.Certificate) -> bool:
+    """Whether a signature by `key` verifies. Any of its private numbers that is wrong makes it fail."""
+    text, digest, public = b"PolyTLS", _signature_hash(key), certificate.public_key()
+    try:
+        match key:
+            case rsa.RSAPrivateKey():
+                assert isinstance(public, rsa.RSAPublicKey)
+                public.verify(key.sign(text, padding.PKCS1v15(), digest), text, padding.PKCS1v15(), digest)
+            case ec.EllipticCurvePrivateKey():
+                assert isinstance(public, ec.EllipticCurvePublicKey)
+                public.verify(key.sign(text, ec.ECDSA(digest)), text, ec.ECDSA(digest))
+    except (InvalidSignature, ValueError, InternalError):
+        return False
+    return True
 
 
 def _signature_hash(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:

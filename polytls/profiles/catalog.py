@@ -98,6 +98,12 @@ class Catalog:
         )
         return self._of((*others, replace(entry, aliases=(), override=True)))
 
+    def knows(self, name: str) -> bool:
+        """Whether `find` has a profile for this name. Reads nothing."""
+        lower = name.lower()
+        lower = self._aliases.get(lower, lower)
+        return lower in self._configured or lower in BUILTINS
+
     def find(self, name: str) -> HelloSpec | None:
         """The profile with this name or alias, in any case; None where there is none."""
         lower = name.lower()

@@ -7,8 +7,8 @@ Guarantees:
   of a tunnel is a callback, on its task or on its relay, and no part of its session.
 * Nothing that happens in a tunnel ends the server. What nobody foresaw is the outcome "internal", with its
   traceback to `report`.
-* `drain` ends: it stops accepting, answers 503 to heads that were still on their way, leaves tunnels the
-  time they are given, then ends them. `end` cuts that short.
+* `drain` ends: it stops accepting, answers 503 to heads that were still on their way and to who waited in the
+  backlog, leaves tunnels the time they are given, then ends them. `end` cuts that short.
 
 One task per tunnel, up to its relay: what relays needs nobody to wait for it. The tracker holds the task (the
 event loop itself keeps only a weak reference).
@@ -17,6 +17,7 @@ event loop itself keeps only a weak reference).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 END_SECONDS = 2.0
 """For tunnels that were told to end: time for close_notify and FIN, not for a client that does not read."""
 
+HEADS_SECONDS = 0.5
+"""For clients that were connected when the proxy began to stop, and whose head had not come, to be told so:
+most have sent it by then. One that has nothing to say yet must not hold up the end."""
+
 _WENT_AWAY = frozenset({"closed", "reset", "io"})
 _STOPPED = frozenset({"cancelled", "shutdown"})
 
@@ -45,30 +50,46 @@ class Server:
     """Accepts and leads tunnels on a running engine. All methods are for the event loop's thread.
 
     `snapshot` may be replaced at any time; new tunnels go by the new one. `report` takes text for whoever
-    runs the proxy, and must not block.
+    runs the proxy, and must not block. `ids` gives each tunnel its number; None: from 1 on.
     """
 
     def __init__(
-        self, engine: Engine, snapshot: Snapshot, *, sink: RecordSink, report: Callable[[str], None]
+        self,
+        engine: Engine,
+        snapshot: Snapshot,
+        *,
+        sink: RecordSink,
+        report: Callable[[str], None],
+        ids: Callable[[], int] | None = None,
     ) -> None:
         self.snapshot = snapshot
-        self.tracker = Tracker(self._over)
+        self.tracker = Tracker(self._over, ids)
         self._engine = engine
         self._sink = sink
         self._report = report
         self._listeners: list[Listener] = []
         self._draining = False
+        self._heard = 0  # clients whose head has come, or has failed to
+        self._unheard = 0  # the others, once a drain has begun
+        self._all_heard = asyncio.Event()
 
-    def listen(self) -> Address:
-        """Listen where the settings say; the address with its actual port. Raises OSError."""
+    def listen(self, fd: int | None = None) -> Address:
+        """Listen where the settings say, or on `fd`, which listens there already; the address with its actual
+        port. Raises OSError."""
         settings = self.snapshot.settings
-        listener = self._engine.listen(
-            settings.listen.address,
-            backlog=settings.listen.backlog,
-            head_limit=MAX_HEAD_BYTES,
-            head_timeout=settings.timeouts.head,
-            on_accept=self._on_accept,
-        )
+        address, timeout = settings.listen.address, settings.timeouts.head
+        if fd is None:
+            listener = self._engine.listen(
+                address,
+                backlog=settings.listen.backlog,
+                head_limit=MAX_HEAD_BYTES,
+                head_timeout=timeout,
+                on_accept=self._on_accept,
+            )
+        else:
+            listener = self._engine.listen_on(
+                fd, address, head_limit=MAX_HEAD_BYTES, head_timeout=timeout, on_accept=self._on_accept
+            )
         self._listeners.append(listener)
         return listener.address
 
@@ -78,6 +99,10 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        self._unheard = self._engine.stats().accepted - self._heard
+        if self._unheard > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._all_heard.wait(), min(seconds, HEADS_SECONDS))
         await self.tracker.until_none(seconds)
         while self.tracker.live:
             self.end()
@@ -92,6 +117,11 @@ class Server:
             tunnel.told_to_end = True
 
     def _on_accept(self, accepted: Accepted) -> None:
+        self._heard += 1
+        if self._unheard:
+            self._unheard -= 1
+            if not self._unheard:
+                self._all_heard.set()
         if accepted.failure in _STOPPED or (accepted.failure in _WENT_AWAY and not accepted.head):
             self.tracker.unspoken += 1
             accepted.stream.close()

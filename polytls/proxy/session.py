@@ -85,7 +85,12 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
     record.host, record.port = request.authority.host, request.authority.port
     if snapshot.traced:
         record.parent = trace_parent(request.headers)
-    profile = _profile(request, tunnel, snapshot)
+    wanted, profile = _profile_name(request, snapshot), None
+    if snapshot.interception is not None:
+        profiles = snapshot.interception.profiles
+        # The first who asks for one has its file read, and a context made.
+        profile = profiles.ready(wanted) or await asyncio.to_thread(profiles.find, wanted)
+        record.profile = None if profile is None else profile.name
     # 4, 5. Identity and rules: everyone may do everything, in the one mode that is set.
     # 6. Where is it?
     tunnel.stage = Stage.CONNECT
@@ -152,7 +157,7 @@ async def _intercept(
     tunnel.leaf = mitm.leaves.obtain(host, kind)
     # c. What does upstream get to see?
     tunnel.stage = Stage.UPSTREAM_TLS
-    offer = profile.offer or mitm.mirror.offer(hello.raw or b"")
+    offer = profile.offer_for(hello.raw or b"")
     plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
     _require(plan.verdict, Stage.ALPN)
     # d to g, 10.
@@ -302,18 +307,12 @@ def _request(accepted: Accepted) -> ConnectRequest:
     raise ProxyError(Side.CLIENT, Stage.HEAD, kind, detail)
 
 
-def _profile(request: ConnectRequest, tunnel: Tunnel, snapshot: Snapshot) -> Profile | None:
-    """The profile asked for, or the default one; None in passthrough mode, which has no use for it. A name
-    that does not exist is refused in either mode."""
+def _profile_name(request: ConnectRequest, snapshot: Snapshot) -> str:
+    """Of the profile asked for, or the default one. One that does not exist is refused, also in passthrough
+    mode, which has no use for it."""
     name = request.profile or snapshot.settings.upstream.default_profile
-    if snapshot.interception is None:
-        if name.lower() == MIRROR or snapshot.catalog.find(name) is not None:
-            return None
-    else:
-        profile = snapshot.interception.profiles.find(name)
-        if profile is not None:
-            tunnel.record.profile = profile.name
-            return profile
+    if snapshot.catalog.knows(name) or name.lower() == MIRROR:
+        return name
     detail = f"there is no profile {name}; there are {', '.join((*snapshot.catalog.names(), MIRROR))}"
     raise ProxyError(Side.CLIENT, Stage.HEAD, Kind.UNKNOWN_PROFILE, detail)
 

@@ -8,6 +8,7 @@ A snapshot without an `Interception` is passthrough: nothing of MITM is imported
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -42,6 +43,14 @@ class Profile:
 
     name: str
     offer: Offer | None
+    mirror: Mirror | None = None
+
+    def offer_for(self, hello: bytes) -> Offer:
+        """What is offered upstream for a client that begins with `hello`, which matters to `mirror` alone."""
+        if self.offer is not None:
+            return self.offer
+        assert self.mirror is not None
+        return self.mirror.offer(hello)
 
 
 class Contexts:
@@ -65,28 +74,37 @@ class Contexts:
 
 @dataclass(frozen=True, slots=True)
 class Profiles:
-    """The catalog with its contexts. `find` is on every tunnel's path: by name, one dictionary look-up."""
+    """The catalog with its contexts. `ready` is on every tunnel's path: by name, one dictionary look-up. What
+    a profile's first tunnel needs on top, its file and a context, is for `find`, off the event loop."""
 
     catalog: Catalog
     contexts: Contexts
+    make_mirror: Callable[[], Mirror]
     _ready: dict[str, Profile] = field(default_factory=dict)
+    _finding: threading.Lock = field(default_factory=threading.Lock)
+
+    def ready(self, name: str) -> Profile | None:
+        """The profile with this name or alias, in any case, if `find` has found it before."""
+        return self._ready.get(name) or self._ready.get(name.lower())
 
     def find(self, name: str) -> Profile | None:
-        """The profile with this name or alias; None where there is none."""
-        if name.lower() == MIRROR:
-            return Profile(MIRROR, None)
-        ready = self._ready.get(name)
-        if ready is not None:
-            return ready
-        spec = self.catalog.find(name)
-        if spec is None:
-            return None
-        alpn = tuple(protocol.encode("latin-1") for protocol in spec.alpn)
-        ready = Profile(spec.name, Offer(alpn, self.contexts.get(spec), spec.ech_grease))
-        # By the catalog's own spellings only: what clients write must not make this grow without bound.
-        if name in (spec.name, *self.catalog.aliases_of(spec)):
-            self._ready[name] = ready
-        return ready
+        """The profile with this name or alias; None where there is none. May read a file. From any thread."""
+        with self._finding:  # a profile has one context, and with it the sessions to resume
+            found = self.ready(name)
+            if found is not None:
+                return found
+            if name.lower() == MIRROR:
+                found = self._ready[MIRROR] = Profile(MIRROR, None, self.make_mirror())
+                return found
+            spec = self.catalog.find(name)
+            if spec is None:
+                return None
+            alpn = tuple(protocol.encode("latin-1") for protocol in spec.alpn)
+            # By the catalog's own spellings: what clients write must not make this grow without bound.
+            found = self._ready[name.lower()] = Profile(
+                spec.name, Offer(alpn, self.contexts.get(spec), spec.ech_grease)
+            )
+            return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +112,6 @@ class Interception:
     """What MITM mode needs on top."""
 
     profiles: Profiles
-    mirror: Mirror
     leaves: LeafCache[Credential]
     leaf_with_ecdsa: LeafKind  # for clients that can use an ECDSA P-256 certificate
     leaf_without_ecdsa: LeafKind

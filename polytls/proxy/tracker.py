@@ -12,6 +12,7 @@ a health check, not a tunnel: counted, without a record.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from concurrent.futures import Future
@@ -118,13 +119,14 @@ class Tunnel:
 class Tracker:
     """Who is alive, and what became of the others. `outcomes` counts records by outcome."""
 
-    def __init__(self, over: Callable[[Tunnel], None]) -> None:
-        """`over` is called when everything about a tunnel is over; it still counts then."""
+    def __init__(self, over: Callable[[Tunnel], None], ids: Callable[[], int] | None = None) -> None:
+        """`over` is called when everything about a tunnel is over; it still counts then. `ids` gives each
+        tunnel its number; None: from 1 on."""
         self.outcomes: Counter[str] = Counter()
         self.unspoken = 0
         self.admitted = 0
         self._over = over
-        self._last_id = 0
+        self._next_id = ids or itertools.count(1).__next__
         self._live: dict[Tunnel, asyncio.Task[None] | None] = {}
         self._none_live: asyncio.Future[None] | None = None
 
@@ -136,11 +138,10 @@ class Tracker:
 
     def begin(self, accepted: Accepted, *, admitted: bool) -> Tunnel:
         """A tunnel for an accepted connection. It lives from `lead` to `end`."""
-        self._last_id += 1
         self.admitted += admitted
         started_ns = accepted.started_ns
         record = TunnelRecord(
-            id=self._last_id,
+            id=self._next_id(),
             client=accepted.client,
             started_at=time.time() - (time.monotonic_ns() - started_ns) / 1e9,
             started_ns=started_ns,

@@ -9,7 +9,8 @@ JSON: one object a line, UTF-8, keys always there, in this order, null where not
 
     event       "tunnel"; or "dropped" with the one other key "lines": so many lines are missing here
     time        when the client connected, RFC 3339, UTC, milliseconds
-    id          of the tunnel, counting from 1 since the start
+    id          of the tunnel, unique since the start; of one worker alone: counting from 1
+    worker      its number, from 1 on; only where there are several
     client      "address:port"
     host, port  of the CONNECT
     mode        "mitm" or "passthrough" (also a MITM tunnel that was relayed untouched: non_tls = "relay")
@@ -152,9 +153,10 @@ class TunnelLog:
         *,
         colour: bool = False,
         span: SpanOf | None = None,
+        worker: int | None = None,
     ) -> None:
         if form is LogFormat.JSON:
-            self._line: Callable[[TunnelRecord], str] = partial(json_line, span=span)
+            self._line: Callable[[TunnelRecord], str] = partial(json_line, span=span, worker=worker)
             self._writer = LineWriter(write, lambda lines: _encode({"event": "dropped", "lines": lines}))
         else:
             self._line = partial(text_line, colour=colour)
@@ -199,12 +201,14 @@ def wants_colour(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
     return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def json_line(record: TunnelRecord, span: SpanOf | None = None) -> str:
+def json_line(record: TunnelRecord, span: SpanOf | None = None, *, worker: int | None = None) -> str:
     """The record as one JSON object; its form is in the module's docstring."""
     ids = None if span is None else span(record)
     seconds, text, number = record.timings, _json_text, _json_seconds
+    served = "" if worker is None else f'"worker":{worker},'
     return (
-        f'{{"event":"tunnel","time":"{_utc(record.started_at)}","id":{record.id},"client":{text(record.client)},'
+        f'{{"event":"tunnel","time":"{_utc(record.started_at)}","id":{record.id},{served}'
+        f'"client":{text(record.client)},'
         f'"host":{text(record.host)},"port":{_json_number(record.port)},"mode":{text(record.mode)},'
         f'"profile":{text(record.profile)},"upstream":{text(record.upstream)},"sni":{text(record.sni)},'
         f'"client_tls":{_json_tls(record.client_tls)},"upstream_tls":{_json_tls(record.upstream_tls)},'

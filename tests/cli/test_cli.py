@@ -397,9 +397,9 @@ def test_an_address_of_another_machine_is_one_sentence_and_1(tmp_path: Path) -> 
 
 
 def test_what_is_for_the_lab_is_warned_of(serve: Callable[..., Served], tmp_path: Path) -> None:
-    from polytls.app import Started
     from polytls.cli.serve import announcement
     from polytls.settings import Address, Settings
+    from polytls.started import Started
 
     served = serve("--upstream-insecure-skip-verify")
     served.line("warning      upstream certificates are not verified")

@@ -49,7 +49,8 @@ def assert_went_well(record: Record) -> None:
 
 class Serve:
     """A running proxy. `ca_dir` holds its root CA (made by the first start). As a context manager it stops it
-    by SIGTERM and wants exit code 0. `environ`: variables on top of the clean environment."""
+    by SIGTERM and wants exit code 0. `environ`: variables on top of the clean environment. `under` is a
+    command that becomes the one that follows it."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Serve:
         *options: str,
         listen: str = "127.0.0.1:0",
         environ: Mapping[str, str] | None = None,
+        under: tuple[str, ...] = (),
     ) -> None:
         self.root_pem = ca_dir / "certificate.pem"
         self._changed = threading.Condition()
@@ -65,7 +67,7 @@ class Serve:
         self.address = ""
         command = [sys.executable, "-m", "polytls", "serve", "--listen", listen, "--ca-dir", str(ca_dir)]
         self._process = subprocess.Popen(
-            [*command, "--log-format", "json", "--drain-timeout", "1", *options],
+            [*under, *command, "--log-format", "json", "--drain-timeout", "1", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -107,6 +107,12 @@ def test_without_base_a_builtin_name_begins_from_that_builtin() -> None:
     assert spec.base == "firefox-155"
 
 
+def test_what_is_known_is_what_is_found() -> None:
+    catalog = Catalog.load({"mine": {"aliases": ["ours"]}, "chrome": {}}, "f.toml")
+    for name in (*catalog.names(), "MINE", "Chrome", "FIREFOX", "none", "", "mirror", "default.toml"):
+        assert catalog.knows(name) is (catalog.find(name) is not None), name
+
+
 def test_a_configured_profile_may_take_the_name_of_an_alias() -> None:
     catalog = Catalog.load({"chrome": {"base": "chrome", "grease": False}}, "f.toml")
     assert catalog.require("chrome", source="", key="").name == "chrome"

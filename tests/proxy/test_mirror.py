@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from polytls.errors import Kind, ProxyError
-from polytls.proxy.mirror import MAX_EXTENSIONS, MAX_KEY_SHARES, MAX_PARTS_TOLD, Mirror
+from polytls.proxy.mirror import MAX_EXTENSIONS, MAX_KEY_SHARES, MAX_PARTS_TOLD, MAX_SHAPES, Mirror
 
 if TYPE_CHECKING:
     from polytls.engine import ClientContext
@@ -55,6 +55,25 @@ def many(count: int) -> bytes:
 
 def test_as_many_extensions_as_are_allowed() -> None:
     assert Mirror(no_context, drop=False).offer(records(many(MAX_EXTENSIONS))).alpn == ()
+
+
+def test_as_many_shapes_are_kept_as_are_allowed() -> None:
+    made: list[HelloSpec] = []
+
+    def make(spec: HelloSpec) -> ClientContext:
+        made.append(spec)
+        return no_context(spec)
+
+    mirror = Mirror(make, drop=False)
+    shapes = [records(extension(0x4000 + number)) for number in range(MAX_SHAPES + 1)]
+    for shape in (*shapes[:-1], shapes[0]):  # the second is the one not used for longest
+        mirror.offer(shape)
+    assert len(made) == MAX_SHAPES
+    for shape in (shapes[-1], shapes[0], shapes[2]):
+        mirror.offer(shape)
+    assert len(made) == MAX_SHAPES + 1
+    mirror.offer(shapes[1])
+    assert len(made) == MAX_SHAPES + 2
 
 
 @pytest.mark.parametrize("count", [MAX_EXTENSIONS + 1, 3900])

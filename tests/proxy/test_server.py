@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -83,6 +84,28 @@ def test_a_drain_lets_tunnels_end_and_turns_away_new_ones(
         assert connection.recv(1) == b"y"
     stopped.result(HANG_SECONDS)
     assert {proxy.record().outcome, proxy.record().outcome} == {"draining", "completed"}
+
+
+def test_who_is_in_the_backlog_when_a_drain_begins_is_told_so(
+    start: Start, passthrough_settings: Settings
+) -> None:
+    proxy = start(passthrough_settings)
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(20)]
+        for client in clients:
+            client.settimeout(HANG_SECONDS)
+            client.sendall(connect_head("a.test", 443))
+        server = proxy.app.server
+        assert server is not None
+
+        async def listen_and_drain() -> None:
+            server.listen(os.dup(listener.fileno()))
+            await server.drain(HANG_SECONDS)
+
+        proxy.run(listen_and_drain())
+        replies = [read_reply(client) for client in clients]
+    assert {reply.status for reply in replies} == {503}
+    assert {proxy.record().outcome for _ in clients} == {"draining"}
 
 
 @pytest.mark.parametrize("by_signal", [False, True])
@@ -216,8 +239,8 @@ def test_a_sink_that_fails_does_not_end_the_server(
 def test_two_proxies_cannot_have_one_address(start: Start, passthrough_settings: Settings) -> None:
     import dataclasses
 
-    from polytls.app import ListenError
     from polytls.settings import ListenSettings
+    from polytls.started import ListenError
 
     first = start(passthrough_settings)
     taken = dataclasses.replace(passthrough_settings, listen=ListenSettings(first.address))

@@ -79,7 +79,7 @@ Layer make_layer(ptl_client_context *context, Memory *memory) {
   Layer none;
   const std::vector<uint8_t> alpn = {2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
   Layer made =
-      ptl::TlsLayer::client(ptl::Ref<ptl_client_context>::share(context), "origin.test", 443, alpn, memory, &none);
+      ptl::TlsLayer::client(ptl::Ref<ptl_client_context>::share(context), "origin.test", 443, alpn, {}, memory, &none);
   if (!made) bench::die("no client layer");
   return made;
 }

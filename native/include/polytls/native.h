@@ -28,7 +28,7 @@ extern "C" {
 
 /* PTL_ABI_VERSION changes with every incompatible change of this file. A caller compares it with
  * what |ptl_abi_version| returns. */
-#define PTL_ABI_VERSION 2
+#define PTL_ABI_VERSION 3
 
 int ptl_abi_version(void);
 
@@ -180,8 +180,14 @@ int ptl_listen(ptl_engine *engine, const char *ip, uint16_t port, int backlog, u
                uint32_t head_ms, uint64_t tag, uint32_t *out_listener, uint16_t *out_port,
                int *out_errno);
 
-/* ptl_unlisten stops accepting: connections made after it returned are refused. Heads being read go on. Closing
- * twice does nothing. */
+/* ptl_listen_on is |ptl_listen| on |fd|, a socket that listens already and may be one that other processes hold too.
+ * |fd| is the engine's from then on, also on failure. */
+int ptl_listen_on(ptl_engine *engine, int fd, uint32_t head_max, uint32_t head_ms, uint64_t tag,
+                  uint32_t *out_listener, int *out_errno);
+
+/* ptl_unlisten stops accepting: connections made after it returned are refused, those that wait in the backlog are
+ * accepted first, as far as there is room and at most 4096 of them. Heads being read go on. The socket listens no more
+ * for whoever else holds it. Closing twice does nothing. */
 void ptl_unlisten(ptl_engine *engine, uint32_t listener);
 
 /* --- Operations ----------------------------------------------------------------------------------

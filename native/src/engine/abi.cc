@@ -75,6 +75,16 @@ int ptl_listen(ptl_engine *engine, const char *ip, uint16_t port, int backlog, u
   }
 }
 
+int ptl_listen_on(ptl_engine *engine, int fd, uint32_t head_max, uint32_t head_ms, uint64_t tag,
+                  uint32_t *out_listener, int *out_errno) {
+  ptl::Fd owned(fd);
+  try {
+    return engine->engine->listen_on(std::move(owned), head_max, head_ms, tag, out_listener, out_errno);
+  } catch (const std::bad_alloc &) {
+    return PTL_E_NOMEM;
+  }
+}
+
 void ptl_unlisten(ptl_engine *engine, uint32_t listener) {
   try {
     engine->engine->unlisten(listener);

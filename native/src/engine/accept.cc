@@ -36,46 +36,76 @@ bool Loop::watch_listener(uint32_t id, int fd) {
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+Accepted accept_one(Engine *engine, int listener, Fd *out_fd, std::string *out_peer) {
+  if (!engine->take_room()) return Accepted::kNoRoom;
+  sockaddr_storage address;
+  socklen_t length = sizeof(address);
+  Fd fd(accept4(listener, reinterpret_cast<sockaddr *>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (fd.ok()) {
+    *out_fd = std::move(fd);
+    *out_peer = peer_text(address);
+    return Accepted::kOne;
+  }
+  const int error = errno;
+  engine->give_room();
+  switch (error) {
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return Accepted::kShort;
+    case EAGAIN:
+    case EINVAL:  // it was shut down
+      return Accepted::kNone;
+    default:
+      return Accepted::kGone;  // accept(2) lists what that can look like
+  }
+}
+
 void Loop::on_acceptable(uint32_t id) {
   auto found = listeners_.find(id);
   if (found == listeners_.end()) return;
   std::shared_ptr<Listener> listener = found->second;
   for (int i = 0; i < kAcceptBatch; i++) {
-    sockaddr_storage address;
-    socklen_t length = sizeof(address);
-    if (!engine_->take_room()) {  // the backlog holds who comes now
-      pause_accepting();
-      return;
-    }
-    Fd fd(accept4(listener->fd.get(), reinterpret_cast<sockaddr *>(&address), &length,
-                  SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!fd.ok()) {
-      engine_->give_room();
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+    Fd fd;
+    std::string peer;
+    switch (accept_one(engine_, listener->fd.get(), &fd, &peer)) {
+      case Accepted::kOne:
+        counters_.accepted.fetch_add(1, std::memory_order_relaxed);
+        begin_head(*listener, std::move(fd), std::move(peer));
+        break;
+      case Accepted::kGone:
+        break;
+      case Accepted::kNone:
+        return;
+      case Accepted::kShort:
         counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
         pause_accepting();
         return;
-      }
-      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINVAL) return;  // EINVAL: it was shut down
-      continue;  // the client went away before it was accepted (accept(2) lists what that can look like)
+      case Accepted::kNoRoom:  // the backlog holds who comes now
+        pause_accepting();
+        return;
     }
-    counters_.accepted.fetch_add(1, std::memory_order_relaxed);
-    Stream *stream = place_stream(std::move(fd));
-    if (stream == nullptr || !watch(stream, false)) {
-      if (stream != nullptr) destroy(stream);
-      continue;
-    }
-    auto op = std::make_unique<Op>();
-    op->kind = PTL_OP_ACCEPT;
-    op->tag = listener->tag;
-    op->stream = stream->handle;
-    op->limit = listener->head_max;
-    op->deadline_ms = listener->head_ms;
-    op->name = peer_text(address);
-    // Most clients have sent their head by the time they are accepted.
-    stream->readable = stream->writable = true;
-    start_on_stream(enlist(std::move(op)), stream);
   }
+}
+
+// begin_head makes a stream of an accepted connection, and reads its request head.
+void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
+  Stream *stream = place_stream(std::move(fd));
+  if (stream == nullptr || !watch(stream, false)) {
+    if (stream != nullptr) destroy(stream);
+    return;
+  }
+  auto op = std::make_unique<Op>();
+  op->kind = PTL_OP_ACCEPT;
+  op->tag = listener.tag;
+  op->stream = stream->handle;
+  op->limit = listener.head_max;
+  op->deadline_ms = listener.head_ms;
+  op->name = std::move(peer);
+  // Most clients have sent their head by the time they are accepted.
+  stream->readable = stream->writable = true;
+  start_on_stream(enlist(std::move(op)), stream);
 }
 
 void Loop::pause_accepting() {

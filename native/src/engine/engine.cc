@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <string.h>
@@ -12,6 +13,9 @@
 namespace ptl {
 
 namespace {
+
+// By |unlisten|: more than a backlog has by default, and an end where clients come faster than they are accepted.
+constexpr int kLastAccepts = 4096;
 
 uint32_t usable_cores() {
   cpu_set_t set;
@@ -154,9 +158,34 @@ bool Engine::take_room() {
 int Engine::listen(const char *ip, uint16_t port, int backlog, uint32_t head_max, uint32_t head_ms,
                    uint64_t tag, uint32_t *out_listener, uint16_t *out_port, int *out_errno) {
   if (tag == 0 || head_max == 0) return PTL_E_INVALID;
+  Fd fd = open_listener(ip, port, backlog, out_port, out_errno);
+  if (!fd.ok()) return PTL_E_IO;
+  return add_listener(std::move(fd), head_max, head_ms, tag, out_listener);
+}
+
+int Engine::listen_on(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t tag, uint32_t *out_listener,
+                      int *out_errno) {
+  if (tag == 0 || head_max == 0) return PTL_E_INVALID;
+  int listens = 0;
+  socklen_t length = sizeof(listens);
+  // A loop that accepts must never wait for a connection that another process has taken.
+  int flags = fcntl(fd.get(), F_GETFL);
+  if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
+      getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0) {
+    *out_errno = errno;
+    return PTL_E_IO;
+  }
+  if (listens == 0) {
+    *out_errno = EINVAL;
+    return PTL_E_IO;
+  }
+  return add_listener(std::move(fd), head_max, head_ms, tag, out_listener);
+}
+
+int Engine::add_listener(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t tag,
+                         uint32_t *out_listener) {
   auto listener = std::make_shared<Listener>();
-  listener->fd = open_listener(ip, port, backlog, out_port, out_errno);
-  if (!listener->fd.ok()) return PTL_E_IO;
+  listener->fd = std::move(fd);
   listener->tag = tag;
   listener->head_max = head_max;
   listener->head_ms = head_ms;
@@ -179,14 +208,27 @@ int Engine::listen(const char *ip, uint16_t port, int backlog, uint32_t head_max
 }
 
 void Engine::unlisten(uint32_t listener) {
+  std::shared_ptr<Listener> ending;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     auto found = listeners_.find(listener);
     if (found == listeners_.end()) return;
-    // Who connects from here on is refused, although the loops let go of the socket a moment later.
-    shutdown(found->second->fd.get(), SHUT_RDWR);
+    ending = std::move(found->second);
     listeners_.erase(found);
   }
+  // Who waits in the backlog believes to be connected, and would be reset.
+  size_t next = 0;
+  for (int tries = 0; tries < kLastAccepts; tries++) {
+    Command command(Command::Kind::kAccepted);
+    Accepted accepted = accept_one(this, ending->fd.get(), &command.fd, &command.peer);
+    if (accepted == Accepted::kGone) continue;
+    if (accepted != Accepted::kOne) break;
+    last_accepts_.fetch_add(1, std::memory_order_relaxed);
+    command.listener = ending;
+    loops_[next++ % loops_.size()]->post(std::move(command));
+  }
+  // Who connects from here on is refused, although the loops let go of the socket a moment later.
+  shutdown(ending->fd.get(), SHUT_RDWR);
   for (auto &loop : loops_) {
     Command command(Command::Kind::kUnlisten);
     command.listener_id = listener;
@@ -243,6 +285,7 @@ void Engine::stats(ptl_stats *out) {
     out->sessions_offered += get(from.sessions_offered);
     out->impossible += get(from.impossible);
   }
+  out->accepted += get(last_accepts_);
   out->completions = completions_.size();
 }
 

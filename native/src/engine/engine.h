@@ -28,6 +28,8 @@ class Engine {
 
   int listen(const char *ip, uint16_t port, int backlog, uint32_t head_max, uint32_t head_ms,
              uint64_t tag, uint32_t *out_listener, uint16_t *out_port, int *out_errno);
+  int listen_on(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t tag, uint32_t *out_listener,
+                int *out_errno);
   void unlisten(uint32_t listener);
   int submit(const ptl_op *ops, size_t num_ops);
   void cancel(ptl_stream stream, uint64_t tag);
@@ -39,9 +41,11 @@ class Engine {
 
  private:
   explicit Engine(uint32_t max_streams) : max_streams_(max_streams) {}
+  int add_listener(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t tag, uint32_t *out_listener);
 
   const uint32_t max_streams_;
   std::atomic<uint32_t> open_{0};
+  std::atomic<uint64_t> last_accepts_{0};  // accepted by |unlisten|, not by a loop
   CompletionQueue completions_;
   std::vector<std::unique_ptr<Loop>> loops_;
   std::vector<std::thread> threads_;

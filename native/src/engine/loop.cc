@@ -172,6 +172,9 @@ void Loop::execute(Command *command) {
         counters_.impossible.fetch_add(1, std::memory_order_relaxed);
       }
       break;
+    case Command::Kind::kAccepted:
+      begin_head(*command->listener, std::move(command->fd), std::move(command->peer));
+      break;
     case Command::Kind::kUnlisten: {
       auto found = listeners_.find(command->listener_id);
       if (found == listeners_.end()) break;

@@ -42,15 +42,22 @@ struct Listener {
 };
 
 struct Command {
-  enum class Kind { kStart, kCancel, kListen, kUnlisten };
+  enum class Kind { kStart, kCancel, kListen, kUnlisten, kAccepted };
   explicit Command(Kind what) : kind(what) {}
 
   Kind kind;
   std::unique_ptr<Op> op;              // kStart
   uint64_t tag = 0;                    // kCancel
-  std::shared_ptr<Listener> listener;  // kListen
+  std::shared_ptr<Listener> listener;  // kListen, kAccepted
   uint32_t listener_id = 0;            // kListen, kUnlisten
+  Fd fd;                               // kAccepted, with room taken for it
+  std::string peer;                    // kAccepted
 };
+
+// What came of accepting: a connection, for which room was taken; none that waits; one whose client went away before
+// it was accepted; no room in the engine; or not enough descriptors or memory.
+enum class Accepted { kOne, kNone, kGone, kNoRoom, kShort };
+Accepted accept_one(Engine *engine, int listener, Fd *out_fd, std::string *out_peer);
 
 class Loop {
  public:
@@ -94,6 +101,7 @@ class Loop {
   void on_acceptable(uint32_t id);
   void pause_accepting();
   static void resume_accepting(void *loop);
+  void begin_head(const Listener &listener, Fd fd, std::string peer);
   bool watch_listener(uint32_t id, int fd);
 
   // io.cc: sockets
