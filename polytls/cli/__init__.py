@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from polytls import __version__
-from polytls.cli import ca, capture, fingerprint, profiles, serve
+from polytls.cli import ca, capture, check, fingerprint, profiles, serve
 from polytls.errors import PolytlsError, UserError
 
 EXIT_OK = 0
@@ -80,6 +80,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"polytls {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (serve, profiles, capture, fingerprint, ca):
+    for verb in (serve, check, profiles, capture, fingerprint, ca):
         verb.add_to(verbs)
     return parser
