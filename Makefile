@@ -15,14 +15,26 @@ NINJA := $(CURDIR)/$(BIN)/ninja
 # What somebody names, else what CMake looks for; make's own default for CXX is only one of these.
 COMPILERS = $(if $(filter default undefined,$(origin CXX)),c++ g++ clang++,$(firstword $(CXX)))
 
+# A night's worth is FUZZ_SECONDS=3600.
+FUZZ_SECONDS ?= 30
+FUZZ_CC ?= clang
+FUZZ_CXX ?= clang++
+FUZZ_SANITIZE := fuzzer-no-link,address,undefined
+
+VALGRIND ?= valgrind
+# What is only still reachable when the process ends are tables of the libraries, made once.
+VALGRIND_OPTIONS := --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite,indirect,possible \
+	--errors-for-leak-kinds=definite,indirect,possible --fair-sched=yes
+
 INSTALLED := $(VENV)/.installed
 no_index = echo "polytls: error: pip could not install what is needed (above it says what); is the Python package index reachable? PIP_INDEX_URL names another, HTTPS_PROXY a proxy" >&2; exit 1;
 CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
 	-DCMAKE_MAKE_PROGRAM=$(NINJA) -DPython_EXECUTABLE=$(PY) -DPOLYTLS_DEVELOPMENT=ON
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test check lint format declarations native-test native-test-asan \
-	native-test-tsan boringssl-test wheel clean distclean tools
+.PHONY: help build run demo demo-otlp test check lint format declarations native-test native-test-asan \
+	native-test-tsan fuzz fuzz-compiler fuzz-build fuzz-grow valgrind valgrind-found boringssl-test wheel \
+	clean distclean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +69,9 @@ format: $(INSTALLED) ## Format and fix what can be fixed by machine
 declarations: $(INSTALLED) ## Take native/ffi/declarations.txt anew from native.h
 	@$(PY) native/ffi/declarations.py --write
 
+demo-otlp: build ## Show what an OpenTelemetry collector gets of good and bad tunnels
+	@$(PY) tests/demo/otlp.py
+
 native-test: native-test-asan native-test-tsan ## Native tests under ASan+UBSan, then under TSan
 
 native-test-asan: $(INSTALLED)
@@ -64,6 +79,39 @@ native-test-asan: $(INSTALLED)
 
 native-test-tsan: $(INSTALLED)
 	@$(call native_test,tsan,thread)
+
+fuzz: fuzz-compiler build fuzz-build ## Fuzz each target for FUZZ_SECONDS (default 30), native ones with Clang's libFuzzer
+	@$(PY) native/fuzz/run.py --build build/fuzz --seconds $(FUZZ_SECONDS)
+	@$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+	@seed=$$(date +%s) && echo "mirror: mutations of seed $$seed" && \
+	  POLYTLS_MIRROR_SEED=$$seed POLYTLS_MIRROR_MUTATIONS=$$(($(FUZZ_SECONDS) * 200)) \
+	  $(PY) -m pytest -q -o timeout=0 tests/e2e/test_mirror_mutated.py
+
+fuzz-grow: fuzz-build ## Take what fuzzing found into the corpora, the least that reaches as much
+	@$(PY) native/fuzz/run.py --build build/fuzz --grow
+
+fuzz-compiler:
+	@echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char *, unsigned long) { return 0; }' | \
+	  $(FUZZ_CXX) -fsanitize=fuzzer,address,undefined -x c++ -o /dev/null - 2>/dev/null || { \
+	  echo "polytls: error: $(FUZZ_CXX) cannot build with libFuzzer; install Clang and its runtime (Debian, Ubuntu: apt-get install clang) or name one in FUZZ_CC and FUZZ_CXX. \`make native-test-asan\` replays the corpora with any compiler" >&2; exit 1; }
+
+fuzz-build: fuzz-compiler $(INSTALLED)
+	@$(PY) native/boringssl/prepare.py --sanitize $(FUZZ_SANITIZE) --cc $(FUZZ_CC) --cxx $(FUZZ_CXX) >/dev/null
+	@test -f build/fuzz/build.ninja || $(CONFIGURE) -B build/fuzz -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DCMAKE_C_COMPILER=$(FUZZ_CC) -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) -DPOLYTLS_SANITIZE=$(FUZZ_SANITIZE) \
+	  -DPOLYTLS_FUZZER=ON -DPOLYTLS_PYTHON_MODULE=OFF
+	@$(CMAKE) --build build/fuzz
+
+valgrind: valgrind-found $(INSTALLED) ## The engine's start, tunnels and stop under valgrind's memcheck
+	@$(PY) native/boringssl/prepare.py >/dev/null
+	@test -f build/valgrind/build.ninja || $(CONFIGURE) -B build/valgrind -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DPOLYTLS_NATIVE_TESTS=ON -DPOLYTLS_PYTHON_MODULE=OFF
+	@$(CMAKE) --build build/valgrind --target shutdown_test
+	@$(VALGRIND) $(VALGRIND_OPTIONS) build/valgrind/tests/shutdown_test
+
+valgrind-found:
+	@command -v $(VALGRIND) >/dev/null || { \
+	  echo "polytls: error: valgrind was not found; install it (Debian, Ubuntu: apt-get install valgrind)" >&2; exit 1; }
 
 boringssl-test: $(INSTALLED) ## BoringSSL's own ssl_test, linked with the patched library
 	@prefix=$$($(PY) native/boringssl/prepare.py) && \

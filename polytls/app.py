@@ -23,27 +23,36 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polytls.engine import Engine
-from polytls.errors import EngineError, PolytlsError, ProfileError
+from polytls.errors import ConfigError, EngineError, PolytlsError, ProfileError
+from polytls.events import Draining, LeafMinted, Listening, TunnelRecord, Warned, note_of
+from polytls.fingerprint.known import KnownJa4
 from polytls.profiles import MIRROR, Catalog
 from polytls.proxy.resolve import Lookup, Overrides, Resolver, system_lookup
 from polytls.proxy.server import Server
 from polytls.proxy.snapshot import Contexts, Interception, Profiles, Snapshot
 from polytls.settings import Address, LeafKey, LimitSettings, MirrorUnsupported, Mode, Settings
+from polytls.telemetry.counters import Counters, EngineCounters, LeafCounters
+from polytls.telemetry.lag import LoopLag
 from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
+from polytls.telemetry.otlp.plan import plan
 
 if TYPE_CHECKING:
     from polytls.engine import Credential
-    from polytls.events import RecordSink
+    from polytls.events import Event, EventSink
     from polytls.pki.audit import MintEvent
     from polytls.pki.cache import LeafCache
     from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
     from polytls.pki.root import RootCA
     from polytls.profiles import HelloSpec
+    from polytls.telemetry.otlp.start import Otlp
 
 SPARE_STREAMS = 1024
 """Beside two for each tunnel: connections whose head is being read, or that are being told no."""
 SPARE_FILES = 256
 """Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
+
+FLUSH_SECONDS = 5.0
+"""For telemetry that waits to be sent when everything else has ended, at most; and at most the drain time."""
 
 GC_THRESHOLD = (20_000, 20, 50)
 """Tunnels are freed by reference counts; a collector that looks every 700 objects, as by default, takes a
@@ -64,19 +73,19 @@ class ListenError(PolytlsError):
 class App:
     """One proxy. `start` it, and `stop` it whatever became of `start`.
 
-    `sink` takes every tunnel's record, `report` a text for whoever runs the proxy; both are called on the
-    event loop and must not block. `origins` says where settings came from (`LoadedSettings.origins`).
+    `sink` takes every event, mostly on the event loop, and must not block. `origins` says where settings came
+    from (`LoadedSettings.origins`). `traced`: the sink wants to know which trace a tunnel belongs to.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        sink: RecordSink,
-        report: Callable[[str], None],
+        sink: EventSink,
         origins: Mapping[str, str] | None = None,
         environ: Mapping[str, str] | None = None,
         lookup: Lookup = system_lookup,
+        traced: bool = False,
     ) -> None:
         self.settings = settings
         self.root: RootCA | None = None
@@ -84,7 +93,7 @@ class App:
         self.server: Server | None = None
         self.trusted_roots: int | None = None
         self._sink = sink
-        self._report = report
+        self._traced = traced
         self._origins = origins or {}
         self._environ = os.environ if environ is None else environ
         self._lookup = lookup
@@ -104,21 +113,54 @@ class App:
         interception = self._interception(catalog) if settings.mode is Mode.MITM else None
         max_streams = 2 * settings.limits.tunnels + SPARE_STREAMS
         self.engine = Engine.start(threads=settings.engine.threads, max_streams=max_streams)
-        snapshot = Snapshot(settings, catalog, resolver, interception)
-        self.server = Server(self.engine, snapshot, sink=self._sink, report=self._report)
+        known = KnownJa4() if settings.log.fingerprint and interception is not None else None
+        snapshot = Snapshot(settings, catalog, resolver, interception, known, self._traced)
+        self.server = Server(
+            self.engine, snapshot, sink=self._sink, report=lambda text: self._sink(Warned(text))
+        )
         try:
-            return self.server.listen()
+            address = self.server.listen()
         except OSError as error:
             raise ListenError(settings.listen.address, error) from error
+        self._sink(Listening(str(address), settings.mode.value))
+        return address
 
     async def stop(self, drain_seconds: float) -> None:
         """Drain and end everything. Works after a `start` that failed, too."""
         if self.server is not None:
+            self._sink(Draining(len(self.server.tracker.live), drain_seconds))
             await self.server.drain(drain_seconds)
         if self.engine is not None:
             await self.engine.close()
         if self._leaves is not None:
             self._leaves.close()
+
+    def counters(self) -> Counters:
+        """What this proxy counts, now. For any thread."""
+        server, leaves, engine = self.server, self._leaves, self.engine
+        cache = None if leaves is None else leaves.stats()
+        stats = None if engine is None else engine.stats()
+        return Counters(
+            open_tunnels=0 if server is None else len(server.tracker.live),
+            unspoken=0 if server is None else server.tracker.unspoken,
+            leaves=None
+            if cache is None
+            else LeafCounters(
+                cache.hits, cache.misses, cache.mints, cache.failures, cache.evictions, cache.size
+            ),
+            engine=None
+            if stats is None
+            else EngineCounters(
+                streams=stats.streams,
+                operations=stats.operations,
+                relays=stats.relays,
+                queued=stats.completions,
+                buffered_bytes=stats.buffered_bytes,
+                relayed_bytes=stats.relayed_bytes,
+                handshakes=stats.handshakes,
+                accept_errors=stats.accept_errors,
+            ),
+        )
 
     def end(self) -> None:
         """Cut a `stop` that is under way short: all tunnels end now."""
@@ -199,9 +241,9 @@ class App:
         return Contexts(make)
 
     def _audit(self, event: MintEvent) -> None:
-        # On a minting thread; `report` only queues.
+        # On a minting thread; a sink only queues.
         until = event.not_after.strftime("%Y-%m-%d")
-        self._report(f"leaf for {event.host} ({event.kind.value}), serial {event.serial_hex}, until {until}")
+        self._sink(LeafMinted(event.host, event.kind.value, event.serial_hex, until))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,34 +280,76 @@ async def _run(
     announce: Callable[[Started], None],
     warnings: tuple[str, ...],
 ) -> None:
-    colour = wants_colour(sys.stdout, os.environ)
-    log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour)
     notes = LineWriter(to_stream(sys.stderr), lambda lines: f"... {lines} notes are missing")
 
-    def report(text: str) -> None:
-        notes.put(lambda: f"polytls: {text}")
+    def sink(event: Event) -> None:
+        if otlp is not None:
+            otlp(event)
+        if isinstance(event, TunnelRecord):
+            log(event)
+        elif (text := note_of(event)) is not None:
+            notes.put(lambda: f"polytls: {text}")
 
-    app = App(settings, sink=log, report=report, origins=origins)
+    def counters() -> Counters:
+        return replace(app.counters(), log_dropped=log.dropped, loop_lag=lag.take())
+
+    otlp: Otlp | None = None
+    lag = LoopLag(asyncio.get_running_loop())
     try:
+        otlp = _exporter(settings, lambda text: sink(Warned(text)), counters)
+        spans = None if otlp is None or not otlp.traces else otlp.spans.ids
+        colour = wants_colour(sys.stdout, os.environ)
+        log = TunnelLog(to_stream(sys.stdout), settings.log.format, colour=colour, span=spans)
+        app = App(settings, sink=sink, origins=origins, traced=spans is not None)
         try:
-            address = await app.start()
-            stopping = _on_signals(app, report)
-            announce(_started(app, address, warnings))
-            # What is here now stays: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLD)
-            await stopping.wait()
+            await _serve(app, announce, warnings)
         finally:
-            await app.stop(settings.timeouts.drain)
+            log.close()
+            if log.dropped:
+                text = f"{log.dropped} log lines were dropped: the reader of stdout was too slow, or gone"
+                sink(Warned(text))
+            if otlp is not None:
+                otlp.close(min(FLUSH_SECONDS, max(1.0, settings.timeouts.drain)))
     finally:
-        log.close()
-        if log.dropped:
-            report(f"{log.dropped} log lines were dropped: the reader of stdout was too slow, or gone")
+        lag.close()
         notes.close()
 
 
-def _on_signals(app: App, report: Callable[[str], None]) -> asyncio.Event:
+async def _serve(app: App, announce: Callable[[Started], None], warnings: tuple[str, ...]) -> None:
+    """Start, until a signal says to stop, and stop."""
+    try:
+        address = await app.start()
+        stopping = _on_signals(app)
+        announce(_started(app, address, warnings))
+        # What is here now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
+        await stopping.wait()
+    finally:
+        await app.stop(app.settings.timeouts.drain)
+
+
+def _exporter(
+    settings: Settings, warn: Callable[[str], None], counters: Callable[[], Counters]
+) -> Otlp | None:
+    """What exports telemetry, if that is configured. Nothing of OpenTelemetry is imported otherwise."""
+    wanted = plan(settings.telemetry, os.environ)
+    if wanted is None:
+        return None
+    try:
+        from polytls.telemetry.otlp.start import Otlp
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "telemetry",
+            "",
+            f"is to be exported, but {error.name} is not installed: pip install 'polytls[otlp]',"
+            " or set telemetry.enabled = false",
+        ) from None
+    return Otlp(wanted, settings.telemetry, warn=warn, counters=counters)
+
+
+def _on_signals(app: App) -> asyncio.Event:
     stopping = asyncio.Event()
 
     def handle() -> None:
@@ -273,12 +357,6 @@ def _on_signals(app: App, report: Callable[[str], None]) -> asyncio.Event:
             app.end()
             return
         stopping.set()
-        live = len(app.server.tracker.live) if app.server is not None else 0
-        if live:
-            seconds = app.settings.timeouts.drain
-            report(
-                f"stopping; open tunnels ({live}) have {seconds:g} s to end, a second signal ends them now"
-            )
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -118,8 +118,11 @@ class ProxyError(PolytlsError):
     """One tunnel failed, in a way that has a name.
 
     `detail` is one sentence for a person, without a final line break. `alert` is the TLS alert
-    number (RFC 8446 §6) that arrived or that should be sent, where one is involved.
+    number (RFC 8446 §6) that arrived or that should be sent, where one is involved. `hello`: the records of
+    the ClientHello that upstream was sent, where they were asked for.
     """
+
+    hello: bytes | None = None
 
     def __init__(
         self, side: Side, stage: Stage, kind: Kind, detail: str, *, alert: int | None = None

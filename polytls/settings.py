@@ -183,9 +183,43 @@ class ProfileSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """[log]"""
+    """[log] `fingerprint`: tell the JA4 of the client's hello, and of the one upstream was sent (MITM)."""
 
     format: LogFormat = LogFormat.TEXT
+    fingerprint: bool = False
+
+
+class OtlpProtocol(Enum):
+    """How telemetry travels; the values are those of OTEL_EXPORTER_OTLP_PROTOCOL."""
+
+    HTTP = "http/protobuf"
+    GRPC = "grpc"
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """[telemetry] Nothing is exported, or even imported, without an `endpoint` (see
+    `polytls.telemetry.otlp.plan`).
+
+    `endpoint` is a collector's base URL. `sampling` is the share of traces that are exported where the caller
+    has not decided. `instance` None: a fresh identifier for each start. `hosts_in_metrics`: CONNECT hosts
+    become an attribute of metrics.
+    """
+
+    enabled: bool = True
+    endpoint: str | None = None
+    protocol: OtlpProtocol = OtlpProtocol.HTTP
+    headers_file: Path | None = None
+    certificate_file: Path | None = None
+    timeout: float = 10.0
+    traces: bool = True
+    metrics: bool = True
+    logs: bool = True
+    sampling: float = 1.0
+    metric_interval: float = 60.0
+    hosts_in_metrics: bool = False
+    service_name: str = "polytls"
+    instance: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +235,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     profiles: ProfileSettings = field(default_factory=ProfileSettings)
     profile_tables: dict[str, dict[str, object]] = field(default_factory=dict)
     source: str = "defaults"

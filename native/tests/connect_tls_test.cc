@@ -312,3 +312,42 @@ TEST(data_that_came_with_the_last_flight_is_kept) {
   CHECK(got == bytes);
   CHECK_STATUS(engine.run(read_op(upstream.stream, 1)), PTL_E_CLOSED);
 }
+
+TEST(the_hello_that_was_sent_is_handed_out_where_it_is_asked_for) {
+  for (bool good : {true, false}) {
+    for (bool raw : {true, false}) {
+      EngineDriver engine;
+      Peer client;
+      Upstream upstream(&engine, &client);
+      ptl_op op = connect_tls_op(upstream.stream, lab().client.get(), "origin.test", "\x02h2");
+      if (raw) op.flags |= PTL_FLAG_RAW;
+      uint64_t tag = engine.submit(op);
+      std::string sent;
+      if (good) {
+        std::string protocol = "h2";
+        bssl::UniquePtr<SSL_CTX> ctx = peer_server(lab().origin);
+        choose_alpn(ctx.get(), &protocol);
+        upstream.origin.be_server(ctx.get());
+        upstream.origin.handshake();
+      } else {
+        sent = upstream.origin.read(5);
+        const size_t rest = static_cast<uint8_t>(sent[3]) * 256u + static_cast<uint8_t>(sent[4]);
+        sent += upstream.origin.read(rest);
+        upstream.origin.write("\x15\x03\x03" + std::string("\x00\x02\x02\x28", 4));  // handshake_failure
+      }
+      Done done = engine.await(tag);
+      CHECK_STATUS(done, good ? PTL_OK : PTL_E_ALERT);
+      const size_t hello_len = static_cast<size_t>(done->bytes_out);
+      CHECK_EQ(hello_len != 0, raw);
+      REQUIRE(hello_len <= done.data.size());
+      const std::string said = done.data.substr(0, done.data.size() - hello_len);
+      const std::string hello = done.data.substr(said.size());
+      if (good) CHECK_EQ(said, std::string("h2"));
+      CHECK(!said.empty());
+      if (!raw) continue;
+      CHECK_EQ(hello.substr(0, 2), std::string("\x16\x03"));
+      CHECK(hello.find("origin.test") != std::string::npos);
+      if (!good) CHECK(hello == sent);  // these bytes and no others
+    }
+  }
+}

@@ -29,6 +29,7 @@ struct Case {
   bool digital_signature = true;
   bool good_signature = true;
   bool offered = true;  // the template has the extension
+  bool resuming = false;  // the template has psk_key_exchange_modes
 };
 
 bssl::UniquePtr<EVP_PKEY> new_key() {
@@ -134,6 +135,7 @@ std::string template_of(const Case &what) {
   std::string entries = entry(10, 0, vec16(u16(0x001d))) + entry(13, 0, vec16(u16(kEcdsaP256) + u16(kEcdsaP384))) +
                         entry(43, 0, vec8(u16(0x0304))) + entry(51, 1, "");
   if (what.offered) entries += entry(34, 0, vec16(u16(kEcdsaP256)));
+  if (what.resuming) entries += entry(45, 0, vec8(std::string(1, '\1')));
   return std::string("\x01") + u16(0x0301) + std::string(1, '\0') + vec16(u16(0x1301)) +
          vec8(std::string(1, '\0')) + vec16(u16(0x001d)) + vec16("") + vec16("") + std::string(1, '\0') +
          vec16(entries);
@@ -157,6 +159,59 @@ Done shake(const Case &what) {
   origin.handshake();
   return engine.await(tag);
 }
+
+enum class Came { kToNothing, kFull, kResumed };
+
+// Both ends of a connection in memory, as the library itself has them: it knows about clocks.
+struct Clocked {
+  explicit Clocked(const Case &what) : server(server_with(what)), client(SSL_CTX_new(TLS_method())) {
+    std::string bytes = template_of(what);
+    size_t offset;
+    hello.reset(SSL_CLIENT_HELLO_TEMPLATE_parse(reinterpret_cast<const uint8_t *>(bytes.data()),
+                                                bytes.size(), &offset));
+    REQUIRE(hello);
+    for (SSL_CTX *ctx : {server.get(), client.get()}) SSL_CTX_set_current_time_cb(ctx, now);
+    SSL_CTX_set_custom_verify(client.get(), SSL_VERIFY_PEER,
+                              [](SSL *, uint8_t *) { return ssl_verify_ok; });
+    SSL_CTX_set_session_cache_mode(client.get(), SSL_SESS_CACHE_CLIENT);
+    SSL_CTX_sess_set_new_cb(client.get(), [](SSL *, SSL_SESSION *session) {
+      kept.reset(session);
+      return 1;
+    });
+  }
+
+  // connect makes one connection, which keeps its newest session in |kept|.
+  Came connect(SSL_SESSION *session) {
+    bssl::UniquePtr<SSL> near(SSL_new(client.get())), far(SSL_new(server.get()));
+    BIO *a, *b;
+    REQUIRE(BIO_new_bio_pair(&a, 0, &b, 0));
+    SSL_set_bio(near.get(), a, a);
+    SSL_set_bio(far.get(), b, b);
+    SSL_set_connect_state(near.get());
+    SSL_set_accept_state(far.get());
+    REQUIRE(SSL_set1_client_hello_template(near.get(), hello.get()));
+    if (session != nullptr) REQUIRE(SSL_set_session(near.get(), session));
+    bool near_done = false, far_done = false;
+    for (int turn = 0; turn < 10 && !(near_done && far_done); turn++) {
+      near_done = SSL_do_handshake(near.get()) == 1;
+      far_done = SSL_do_handshake(far.get()) == 1;
+    }
+    if (!near_done || !far_done) return Came::kToNothing;
+    char byte = 'x';
+    REQUIRE(SSL_write(far.get(), &byte, 1) == 1 && SSL_read(near.get(), &byte, 1) == 1);  // and its tickets
+    return SSL_session_reused(near.get()) == 1 ? Came::kResumed : Came::kFull;
+  }
+
+  static void now(const SSL *, timeval *out) {
+    out->tv_sec = time(nullptr) + later;
+    out->tv_usec = 0;
+  }
+
+  static inline long later = 0;
+  static inline bssl::UniquePtr<SSL_SESSION> kept;
+  bssl::UniquePtr<SSL_CTX> server, client;
+  bssl::UniquePtr<SSL_CLIENT_HELLO_TEMPLATE> hello;
+};
 
 void check_refused(const Case &what) {
   Done done = shake(what);
@@ -199,4 +254,27 @@ TEST(a_certificate_that_may_not_delegate_is_refused) {
   Case what;
   what.delegation_usage = false;
   check_refused(what);
+}
+
+TEST(a_session_lives_as_long_as_the_credential_at_most) {
+  Case what;
+  what.resuming = true;
+  what.valid_seconds = kDay + kDay / 2;  // from a day ago
+  for (bool delegated : {true, false}) {
+    what.offered = delegated;
+    Clocked pair(what);
+    Clocked::later = 0;
+    CHECK(pair.connect(nullptr) == Came::kFull);
+    CHECK_EQ(SSL_SESSION_get_timeout(Clocked::kept.get()) <= uint32_t{kDay / 2}, delegated);
+    Clocked::later = kDay / 4;
+    bssl::UniquePtr<SSL_SESSION> first = std::move(Clocked::kept);
+    CHECK(pair.connect(first.get()) == Came::kResumed);
+    // It is renewed by being used, and not beyond that time.
+    bssl::UniquePtr<SSL_SESSION> second = std::move(Clocked::kept);
+    CHECK_EQ(SSL_SESSION_get_timeout(second.get()) <= uint32_t{kDay / 4}, delegated);
+    // Then the credential is over: its session is not offered, and the handshake in full fails by it.
+    Clocked::later = kDay / 2 + 60;
+    CHECK(pair.connect(second.get()) == (delegated ? Came::kToNothing : Came::kResumed));
+    Clocked::kept.reset();
+  }
 }

@@ -60,6 +60,8 @@ class EngineDriver {
   bool has(uint64_t tag);  // has it completed by now?
   const std::set<uint64_t> &outstanding() const { return outstanding_; }
   void await_all();
+  // forget drops completions that came and nobody awaited.
+  void forget() { arrived_.clear(); }
   void cancel(ptl_stream stream, uint64_t tag) { ptl_cancel(engine_, stream, tag); }
 
   // turn returns when the loop of |stream| has gone round once more since it was called.

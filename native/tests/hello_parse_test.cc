@@ -282,6 +282,17 @@ TEST(protocols) {
   CHECK(twice.parsed().status == HelloStatus::kMalformed);
 }
 
+TEST(no_extension_comes_twice) {
+  Hand hand;
+  for (uint16_t type : {0x0000, 0x000a, 0x0015, 0x1234, 0xffff}) {
+    std::string once = extension(type, type == 0 ? with_u16(u8(0) + with_u16("a")) : list_of({0x001d}));
+    hand.extensions = once + extension(0x0017, "");
+    CHECK_EQ(hand.parsed().status, HelloStatus::kComplete);
+    hand.extensions += once;
+    CHECK_EQ(hand.parsed().status, HelloStatus::kMalformed);
+  }
+}
+
 TEST(mutations_never_crash) {
   std::mt19937 random(2024);
   std::string cut = in_records(real_hello(), 64);

@@ -215,7 +215,11 @@ void Peer::wait(short events) {
 }
 
 void Peer::say_goodbye() {
-  while (SSL_shutdown(ssl_.get()) < 0 && SSL_want_write(ssl_.get())) wait(POLLOUT);
+  int result;
+  // Not SSL_want_write: that stays true when the socket takes nothing any more.
+  while ((result = SSL_shutdown(ssl_.get())) < 0 && SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_WRITE) {
+    wait(POLLOUT);
+  }
   ERR_clear_error();
 }
 

@@ -1,6 +1,7 @@
 // What handshakes leave to the next: sessions; and what makes them smaller: certificate compression.
 #include <openssl/bytestring.h>
 #include <openssl/ssl.h>
+#include <string.h>
 
 #include <atomic>
 #include <string>
@@ -58,6 +59,19 @@ Done visit(EngineDriver *engine, uint16_t port, ptl_client_context *context, SSL
   engine->run(close_op(connected->stream));
   engine->run(close_op(client.stream));
   return done;
+}
+
+// Tickets that are nearly as long as their length can say.
+constexpr size_t kTicketPadding = 65000;
+size_t ticket_overhead(SSL *) { return kTicketPadding; }
+int seal_ticket(SSL *, uint8_t *out, size_t *out_len, size_t, const uint8_t *in, size_t in_len) {
+  memcpy(out, in, in_len);
+  memset(out + in_len, 0, kTicketPadding - in_len);
+  *out_len = kTicketPadding;
+  return 1;
+}
+ssl_ticket_aead_result_t open_ticket(SSL *, uint8_t *, size_t *, size_t, const uint8_t *, size_t) {
+  return ssl_ticket_aead_ignore_ticket;
 }
 
 ClientContext compressing_client() {
@@ -124,6 +138,19 @@ TEST(a_session_that_the_server_no_longer_knows) {
   Done done = visit(&engine, port, context.get(), restarted.get());
   CHECK_STATUS(done, PTL_OK);
   CHECK_EQ(done->resumed, 0);
+}
+
+TEST(a_ticket_that_fits_in_no_hello_is_not_kept) {
+  static const SSL_TICKET_AEAD_METHOD long_tickets = {ticket_overhead, seal_ticket, open_ticket};
+  bssl::UniquePtr<SSL_CTX> ctx = peer_server(lab().origin, TLS1_2_VERSION);
+  SSL_CTX_set_ticket_aead_method(ctx.get(), &long_tickets);
+  ptl_hello hello = default_hello();
+  hello.resumption = 1;
+  ClientContext context = new_client_context(hello, lab().trust.get());
+  EngineDriver engine;
+  uint16_t port = engine.listen();
+  for (int i = 0; i < 2; i++) CHECK_STATUS(visit(&engine, port, context.get(), ctx.get()), PTL_OK);
+  CHECK_EQ(engine.stats().sessions_offered, 0u);
 }
 
 TEST(compressed_certificates) {

@@ -10,8 +10,8 @@ contexts are kept, at most `MAX_NAMES` of them.
 `ssl` reads keys from files alone. They are written to a temporary file that only this user may read, which is
 gone a moment later.
 
-No session tickets are given out: a hello that resumes a session is not a client's first hello, and the first
-one is what a capture is for.
+No session tickets are given out, unless asked for: a hello that resumes a session is not a client's first
+hello, and the first one is what a capture is for.
 """
 
 from __future__ import annotations
@@ -43,10 +43,22 @@ class Contexts:
     """TLS contexts by the name that a client asks for. Not thread-safe: for one event loop."""
 
     def __init__(
-        self, root: RootCA, *, fallback: str = "127.0.0.1", protocols: Sequence[str] = _PROTOCOLS
+        self,
+        root: RootCA,
+        *,
+        fallback: str = "127.0.0.1",
+        protocols: Sequence[str] = _PROTOCOLS,
+        group: str | None = None,
+        sessions: bool = False,
     ) -> None:
-        """`fallback` (a name or an address) is certified where a client names nothing that can be."""
+        """`fallback` (a name or an address) is certified where a client names nothing that can be.
+
+        `group` (OpenSSL's name) is the only one accepted, so that a client without a share of it is asked for
+        one; `sessions` are given out.
+        """
         self.root = root
+        self._group = group
+        self._sessions = sessions
         self._fallback = fallback
         self._protocols = tuple(protocols)
         self._keys = LeafKeys.generate()
@@ -74,8 +86,11 @@ class Contexts:
     def _make(self, name: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(list(self._protocols))
-        context.num_tickets = 0
-        context.options |= ssl.OP_NO_TICKET
+        if self._group is not None:
+            context.set_ecdh_curve(self._group)
+        if not self._sessions:
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
         now = datetime.now(timezone.utc)
         for kind in LeafKind:
             leaf = mint_leaf(self.root, self._keys, name, kind, now=now, days=LEAF_DAYS)

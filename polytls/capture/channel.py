@@ -17,7 +17,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from polytls.capture.records import MAX_HELLO_BYTES, hello_end
 from polytls.errors import PolytlsError
@@ -31,6 +31,13 @@ _MAX_RAW_BYTES = MAX_HELLO_BYTES + (1 << 14)  # a hello, its record headers, and
 _T = TypeVar("_T")
 
 
+class Source(Protocol):
+    """What is read from: an `asyncio.StreamReader`, or what stands before one."""
+
+    async def read(self, n: int = -1, /) -> bytes:
+        """At most `n` bytes; none at the end. Raises OSError."""
+
+
 class ClientGoneError(PolytlsError):
     """The client ended the connection, or TLS with it failed. The sentence says what is known."""
 
@@ -38,7 +45,7 @@ class ClientGoneError(PolytlsError):
 class Channel:
     """One client's connection. Nothing here waits forever by itself: call it under a deadline."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: Source, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._taken = b""

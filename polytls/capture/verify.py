@@ -12,26 +12,32 @@ has the engine connect several times with one profile, TLS to its end, and compa
 
 Beside that, what has to be fresh is (`polytls.capture.freshness`), and the handshake has to succeed.
 
-Some goldens are of imitations of a browser, and the profile follows the real one. Where what was sent is to
-the last byte what the file says, and the golden alone has it otherwise, the verdict is `AS_DEFINED`, with
-what differs: it is for people to judge, and no failure.
+A golden may also have what the client says when it is asked again (`polytls.capture.asking`): then so are
+we, and what changes from the first hello to the second (`polytls.fingerprint.second`) is compared.
+
+Some goldens are of imitations of a browser, and the profile follows the real one, as it says in its
+``unlike_capture``. Where the first hello is to the last byte what the file says, and the imitation alone has
+something otherwise, the verdict is `AS_DEFINED`, with what differs: it is for people to judge, and no
+failure. A profile that gives no reason has to be what its golden is, imitation or not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from polytls.capture.asking import GROUP_NAME, Asking, AskingServer, hellos_in
 from polytls.capture.certificates import Contexts, throw_away_root
 from polytls.capture.expected import HOST, expected_normal
 from polytls.capture.freshness import stale
 from polytls.capture.server import CaptureServer
 from polytls.engine import Accepted, ClientContext, Engine, SocketAddress
 from polytls.errors import ProxyError
+from polytls.fingerprint import second
 from polytls.fingerprint.normal import difference, normalise
 from polytls.settings import Address
 from polytls.wire.client_hello import HelloError
@@ -50,6 +56,8 @@ CONNECTIONS = 8
 
 _STEP_SECONDS = 20.0  # of anything on one machine; only what hangs gets there
 _LOCAL = "127.0.0.1"
+_REQUEST = b"GET / HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\n\r\n"
+_MAX_HEAD_BYTES = 1 << 12
 
 
 class Verdict(Enum):
@@ -64,13 +72,16 @@ class Verdict(Enum):
 @dataclass(frozen=True, slots=True)
 class Verified:
     """One profile's result. `reference` says in words what was compared with; `differences` has a sentence
-    for each (with `AS_DEFINED`: what the imitation has otherwise)."""
+    for each (with `AS_DEFINED`: what the imitation has otherwise). `again` are the second hellos that were
+    compared too; `reason` is why the profile is unlike an imitation, where it is."""
 
     profile: str
     verdict: Verdict
     reference: str
     connections: int
     differences: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+    reason: str = ""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -79,7 +90,18 @@ class Verified:
             "reference": self.reference,
             "connections": self.connections,
             "differences": list(self.differences),
+            "second_hellos": list(self.again),
+            "reason": self.reason,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two hellos of ours, and whether a ChangeCipherSpec came between."""
+
+    first: ClientHello
+    second: ClientHello
+    after_change_cipher_spec: bool = False
 
 
 class Bench:
@@ -91,13 +113,20 @@ class Bench:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as exits:
+            root = await asyncio.to_thread(throw_away_root)
             server = CaptureServer(
                 self._visits.put_nowait,
-                contexts=Contexts(await asyncio.to_thread(throw_away_root), fallback=HOST),
+                contexts=Contexts(root, fallback=HOST),
                 on_failure=lambda _client, sentence: self._visits.put_nowait(sentence),
             )
             exits.push_async_callback(server.stop)
             self._port = (await server.start(Address(_LOCAL, 0))).port
+            self._asking = AskingServer(
+                Contexts(root, fallback=HOST, protocols=("http/1.1",), group=GROUP_NAME),
+                Contexts(root, fallback=HOST, protocols=("http/1.1",), sessions=True),
+            )
+            exits.push_async_callback(self._asking.stop)
+            self._asking_port = await self._asking.start(Address(_LOCAL, 0))
             self._engine = Engine.start(threads=1)
             exits.push_async_callback(self._engine.close)
             self._near = await self._stream(exits)
@@ -134,7 +163,7 @@ class Bench:
         found: list[Visit] = []
         problems: dict[str, None] = {}
         for _ in range(count):
-            problem = await self._visit(context, spec)
+            problem = await self._visit(context, spec, self._port)
             if problem is not None:
                 problems[problem] = None
             try:
@@ -147,14 +176,39 @@ class Bench:
                 found.append(seen)
         return found, list(problems)
 
-    async def _visit(self, context: ClientContext, spec: HelloSpec) -> str | None:
-        """One connection, to the end of its handshake; what went wrong."""
-        address = SocketAddress(_LOCAL, self._port)
+    async def asked(self, spec: HelloSpec, asking: Asking) -> Pair | str:
+        """What is said when the profile is asked again, or what went wrong."""
+        context = ClientContext(spec, None, verify_chain=False, verify_host=False)
+        self._asking.asking = asking
+        sent: list[bytes] = []
+        for _ in range(2 if asking is Asking.SESSION else 1):
+            problem = await self._visit(context, spec, self._asking_port, request=True)
+            sent.append(await asyncio.wait_for(self._asking.taken.get(), 2 * _STEP_SECONDS))
+            # A server that asks for a cookie hangs up when it has it.
+            if problem is not None and asking in (Asking.GROUP, Asking.SESSION):
+                return problem
+        try:
+            found = [hellos_in(data) for data in sent]
+        except HelloError as error:
+            return str(error)
+        if asking is Asking.SESSION and all(hellos for hellos, _ in found):
+            return Pair(found[0][0][0], found[1][0][0])
+        hellos, changed = found[0]
+        return Pair(hellos[0], hellos[1], changed) if len(hellos) == 2 else "there is no second hello"
+
+    async def _visit(
+        self, context: ClientContext, spec: HelloSpec, port: int, *, request: bool = False
+    ) -> str | None:
+        """One connection, to the end of its handshake, or of an answer; what went wrong."""
+        address = SocketAddress(_LOCAL, port)
         connected = await self._engine.connect(self._near, [address], timeout=_STEP_SECONDS)
         stream = connected.stream
         try:
             alpn = [name.encode("latin-1") for name in spec.alpn]
-            await stream.connect_tls(context, host=HOST, port=self._port, alpn=alpn, timeout=_STEP_SECONDS)
+            await stream.connect_tls(context, host=HOST, port=port, alpn=alpn, timeout=_STEP_SECONDS)
+            if request:  # with the answer come the tickets
+                await stream.write(_REQUEST, timeout=_STEP_SECONDS)
+                await stream.read_head(_MAX_HEAD_BYTES, timeout=_STEP_SECONDS)
         except ProxyError as problem:
             return f"the handshake failed: {problem.detail}"
         finally:
@@ -168,14 +222,23 @@ async def verify(
     """Connect with a profile and judge what arrived. Raises `EngineError`, or `HelloError` for a golden that
     cannot be compared with."""
     visits, problems = await bench.visits(spec, connections)
-    return judge(spec, [visit.hello for visit in visits], goldens, problems)
+    askings = dict.fromkeys(pair.asking for golden in goldens for pair in golden.seconds)
+    again = {asking: await bench.asked(spec, asking) for asking in askings}
+    return judge(spec, [visit.hello for visit in visits], goldens, problems, again)
 
 
 def judge(
-    spec: HelloSpec, sent: Sequence[ClientHello], goldens: Sequence[Golden], problems: Sequence[str] = ()
+    spec: HelloSpec,
+    sent: Sequence[ClientHello],
+    goldens: Sequence[Golden],
+    problems: Sequence[str] = (),
+    again: Mapping[Asking, Pair | str] | None = None,
 ) -> Verified:
-    """The verdict over hellos that were sent. Raises `HelloError` for a golden that is no client's."""
-    reference = ", ".join(golden.name for golden in goldens)
+    """The verdict over hellos that were sent, and over pairs of them. Raises `HelloError` for a golden that
+    is no client's."""
+    reference = ", ".join(
+        f"{golden.name}, an imitation's" if golden.imitation else golden.name for golden in goldens
+    )
     if not reference:
         reference = "its own definition" if spec.exact is not None else "nothing: it is defined by knobs"
     if not sent:
@@ -195,9 +258,39 @@ def judge(
         found += own
     theirs: list[str] = []
     for golden in goldens:
-        differences = difference(normalise(golden.hellos), actual)
-        real = not golden.imitation or spec.exact is None or own
-        (found if real else theirs).extend(differences)
+        normal = normalise(golden.hellos)
+        differences = difference(normal, actual) + _second_hellos(golden, normal.permuted, again or {})
+        on_purpose = golden.imitation and spec.unlike_capture and spec.exact is not None and not own
+        (theirs if on_purpose else found).extend(differences)
     found, theirs = list(dict.fromkeys(found)), list(dict.fromkeys(theirs))
     verdict = Verdict.DIFFERS if found else Verdict.AS_DEFINED if theirs else Verdict.EXACT
-    return Verified(spec.name, verdict, reference, len(sent), tuple(found or theirs))
+    return Verified(
+        spec.name,
+        verdict,
+        reference,
+        len(sent),
+        tuple(found or theirs),
+        tuple(asking.value for asking in again or ()),
+        spec.unlike_capture if verdict is Verdict.AS_DEFINED else "",
+    )
+
+
+def _second_hellos(golden: Golden, permuted: bool, again: Mapping[Asking, Pair | str]) -> list[str]:
+    """Where ours are not the golden's."""
+    found = []
+    for theirs in golden.seconds:
+        ours = again.get(theirs.asking)
+        if ours is None:
+            continue
+        what = theirs.asking.value
+        if isinstance(ours, str):
+            found.append(f"{what}: {ours}")
+            continue
+        expected = second.changes(theirs.first, theirs.second, permuted=permuted)
+        actual = second.changes(ours.first, ours.second, permuted=permuted)
+        found += [f"{what}: {text}" for text in second.difference(expected, actual)]
+        between = theirs.after_change_cipher_spec
+        if between is not None and between != ours.after_change_cipher_spec:
+            place = "no ChangeCipherSpec" if between else "a ChangeCipherSpec"
+            found.append(f"{what}: there is {place} before it")
+    return found

@@ -88,11 +88,13 @@ def _line(verified: Verified, width: int) -> str:
     if _colour():
         colour = _RED if word == "differs" else _GREEN if word == "exact" else ""
         word = f"{colour}{word}{_RESET}" if colour else word
-    if verified.differences:
-        return (
-            f"{verified.profile:{width}}  {word}  ({verified.reference})  {'; '.join(verified.differences)}"
-        )
-    return f"{verified.profile:{width}}  {word}  ({verified.reference})"
+    told = verified.reference
+    if verified.again:
+        told += f"; also {', '.join(verified.again)}"
+    line = f"{verified.profile:{width}}  {word}  ({told})"
+    if verified.reason:
+        return f"{line}  because {verified.reason}; the capture: {'; '.join(verified.differences)}"
+    return f"{line}  {'; '.join(verified.differences)}" if verified.differences else line
 
 
 def _side(what: str, catalog: Catalog) -> tuple[NormalHello, Http2 | None]:

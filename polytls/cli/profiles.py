@@ -64,9 +64,11 @@ examples:
 The engine connects to a capture server on 127.0.0.1, several times with each profile, and what arrives is
 compared with DIR/NAME.json, the captures of the real client; where there is none, with the profile's own
 definition. What has to be fresh in every ClientHello has to differ, and the handshakes have to succeed.
+Where the captures have second hellos (asked for another group, for a cookie, resuming), those are compared
+too.
 
-  exact          equal in every byte that is not fresh
-  as defined     equal to the definition, and the capture, an imitation's, has something otherwise on purpose
+  exact          equal in every byte that is not fresh (to an imitation's, where that is said of the capture)
+  as defined     equal to the definition, which says why it is unlike the capture, an imitation's
   not compared   a profile by knobs without a capture: it promises no bytes
   differs        what and where follows
 

@@ -25,6 +25,25 @@ LISTEN_FORM = '"IPV4:PORT" or "[IPV6]:PORT", port 0 to 65535 (0: any free one)'
 UPSTREAM_FORM = '"HOST:PORT", port 1 to 65535'
 RESOLVE_NAME_FORM = 'a DNS name or "*.NAME"'
 RESOLVE_TARGET_FORM = '"ADDR", "ADDR:PORT" or "[IPV6]:PORT", ADDR an IP address, port 1 to 65535'
+COLLECTOR_FORM = '"http://HOST:PORT" or "https://HOST:PORT", with a path if need be, without credentials'
+
+_URL = re.compile(r"https?://([^\s/?#@]+)(/[^\s?#]*)?")
+
+
+def collector(text: str) -> str:
+    """A collector's base URL, without a slash at its end. What was wrong is not repeated: it may hold a
+    password."""
+    match = _URL.fullmatch(text)
+    if match is None:
+        raise WrongValueError(f"is no such URL; allowed: {COLLECTOR_FORM}")
+    try:
+        if ":" in match[1].rpartition("]")[2]:
+            _host_and_port(match[1], COLLECTOR_FORM, lowest=1)
+        else:
+            _host(match[1].strip("[]"), match[1], COLLECTOR_FORM)
+    except WrongValueError:
+        raise WrongValueError(f"is no such URL; allowed: {COLLECTOR_FORM}") from None
+    return text.rstrip("/")
 
 
 def listen_address(text: str) -> Address:

@@ -16,10 +16,12 @@ from enum import Enum
 from pathlib import Path
 
 from polytls.config.endpoints import (
+    COLLECTOR_FORM,
     LISTEN_FORM,
     RESOLVE_NAME_FORM,
     RESOLVE_TARGET_FORM,
     UPSTREAM_FORM,
+    collector,
     listen_address,
     resolve_entry,
     resolve_name,
@@ -31,6 +33,9 @@ from polytls.profiles.wording import WrongValueError, key_path, shown, type_of
 
 _INTEGER_TEXT = re.compile(r"-?[0-9]{1,18}")
 _NUMBER_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+MAX_LABEL = 128
+"""Of a name that everything exported carries along."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -96,6 +101,40 @@ def seconds(lowest: float, highest: float, note: str = "") -> Kind:
         show=lambda value: f"{value:g}" if value != 0 else "0",
         from_text=lambda text: float(text) if _NUMBER_TEXT.fullmatch(text) else text,
     )
+
+
+def share() -> Kind:
+    """A part of the whole."""
+
+    def parse(value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise _wrong(value, expects)
+        return float(value)
+
+    expects = "a share from 0 to 1"
+    return Kind(
+        expects,
+        parse,
+        show=lambda value: f"{value:g}",
+        from_text=lambda text: float(text) if _NUMBER_TEXT.fullmatch(text) else text,
+    )
+
+
+def label() -> Kind:
+    """A short name that is printed and exported."""
+
+    def parse(value: object) -> object:
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_LABEL or not value.isprintable():
+            raise _wrong(value, expects)
+        return value
+
+    expects = f"1 to {MAX_LABEL} printable characters"
+    return Kind(expects, parse)
+
+
+def collector_url() -> Kind:
+    """The base URL of an OpenTelemetry collector. Credentials do not belong there: URLs end up in logs."""
+    return Kind(COLLECTOR_FORM, _text(collector, COLLECTOR_FORM))
 
 
 def choice(kind: type[Enum]) -> Kind:

@@ -1,9 +1,10 @@
 """Layers of settings -> one `Settings`, and where each value came from.
 
-Defaults, then the file, then the environment, then the command line: a later layer replaces what an
-earlier one set, except for tables (`proxy.upstream.resolve`), to which it adds entry by entry. Every
-value of every layer is checked, also one that is replaced: a mistake does not wait until the layer above
-it is gone. What ties two settings together is checked last, on the outcome.
+Defaults, then the file, then the environment, then the command line, then the standard OTEL_* variables for
+the few keys that they name: a later layer replaces what an earlier one set, except for tables
+(`proxy.upstream.resolve`), to which it adds entry by entry. Every value of every layer is checked, also one
+that is replaced: a mistake does not wait until the layer above it is gone. What ties two settings together is
+checked last, on the outcome.
 
 The result is `Settings` or `ConfigError`, whatever the input.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from polytls.config.layers import Given, from_env, from_overrides, from_table, profile_tables, read_file
+from polytls.config.otel import otel_values
 from polytls.config.schema import BY_PATH, KEYS, PROFILES_TABLE
 from polytls.errors import ConfigError
 from polytls.profiles.wording import WrongValueError
@@ -62,7 +64,8 @@ def layer_settings(
     profiles = profile_tables(table, source)
     values = {key.path: key.default for key in KEYS}
     origins = dict.fromkeys(values, DEFAULTS)
-    for layer in (from_table(table, source), from_env(env or {}), from_overrides(overrides or {})):
+    standard = (Given(*given) for given in otel_values(env or {}))
+    for layer in (from_table(table, source), from_env(env or {}), from_overrides(overrides or {}), standard):
         for given in layer:
             _apply(given, values, origins)
     origins[PROFILES_TABLE] = source if profiles else DEFAULTS

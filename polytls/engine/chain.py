@@ -152,10 +152,12 @@ class Chain(Generic[T]):
         port: int,
         alpn: Sequence[bytes],
         timeout: float,
+        raw: bool = False,
         done: Callable[[TlsFacts], None] | None = None,
     ) -> Chain[TlsFacts]:
         """See `Stream.connect_tls`."""
         op = self._op(_CONNECT_TLS, stream, timeout)
+        op.flags = _FLAG_RAW if raw else 0
         protocols = wire_list(tuple(alpn))
         name = ffi.new(_TEXT, host.encode("ascii"))
         self._held += (name, context)

@@ -21,7 +21,7 @@ from polytls.engine._native import ffi, lib
 from polytls.engine.chain import STAGGER_SECONDS, Chain, Role, milliseconds
 from polytls.engine.facts import Accepted, Connected, SocketAddress
 from polytls.engine.failures import Failure, error_of, status_name
-from polytls.errors import EngineError, Side
+from polytls.errors import EngineError, PolytlsError, ProxyError, Side
 from polytls.settings import Address
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class Engine:
         try:
             if completion.status and completion.kind != lib.PTL_OP_RELAY:  # how a relay ended is in its facts
                 if not future.done():
-                    future.set_exception(error_of(_failure(completion), side))
+                    future.set_exception(_error(completion, side))
                 return
             facts = reader(completion)
             if future.done() and (role is not Role.AFTER or not _succeeded(future)):  # nobody waits any more
@@ -281,12 +281,17 @@ def _succeeded(future: asyncio.Future[Any]) -> bool:
     return not future.cancelled() and future.exception() is None
 
 
-def _failure(completion: CData) -> Failure:
-    return Failure(
+def _error(completion: CData, side: Side) -> PolytlsError:
+    said, hello = read.split_hello(completion)
+    failure = Failure(
         completion.kind,
         completion.status,
         completion.alert,
         completion.verify_error,
         bool(completion.flight_sent),
-        read.data(completion).decode("utf-8", errors="replace"),
+        said.decode("utf-8", errors="replace"),
     )
+    error = error_of(failure, side)
+    if hello is not None and isinstance(error, ProxyError):
+        error.hello = hello
+    return error

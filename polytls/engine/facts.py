@@ -69,7 +69,8 @@ class HelloFacts(NamedTuple):
 
 
 class TlsFacts(NamedTuple):
-    """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen."""
+    """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen. `hello`: the
+    records of the ClientHello that was sent (the first, of two), where they were asked for."""
 
     version: int
     cipher: int
@@ -80,6 +81,7 @@ class TlsFacts(NamedTuple):
     retried: bool
     started_ns: int
     ended_ns: int
+    hello: bytes | None = None
 
 
 class RelayFacts(NamedTuple):

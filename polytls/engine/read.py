@@ -73,17 +73,25 @@ def _names(wire: bytes) -> tuple[bytes, ...]:
     return tuple(names)
 
 
+def split_hello(completion: CData) -> tuple[bytes, bytes | None]:
+    """Of a TLS handshake's completion: what it says, and the ClientHello that was sent, if it has that."""
+    carried, sent = data(completion), completion.bytes_out
+    return (carried[:-sent], carried[-sent:]) if sent else (carried, None)
+
+
 def tls(completion: CData) -> TlsFacts:
+    protocol, sent = split_hello(completion)
     return TlsFacts(
         completion.version,
         completion.cipher,
         completion.group,
         completion.sigalg,
-        data(completion) or None,
+        protocol or None,
         bool(completion.resumed),
         bool(completion.retried),
         completion.started_ns,
         completion.ended_ns,
+        sent,
     )
 
 

@@ -61,12 +61,22 @@ class Stream:
         return await self._engine.chain().peek_hello(self, limit=limit, timeout=timeout, raw=raw).run()
 
     async def connect_tls(
-        self, context: ClientContext, *, host: str, port: int, alpn: Sequence[bytes], timeout: float
+        self,
+        context: ClientContext,
+        *,
+        host: str,
+        port: int,
+        alpn: Sequence[bytes],
+        timeout: float,
+        raw: bool = False,
     ) -> TlsFacts:
         """Becomes a TLS client that says it wants `host` (as SNI, unless it is an IP address) and offers the
-        protocols `alpn` in this order; none: no ALPN extension."""
+        protocols `alpn` in this order; none: no ALPN extension. `raw`: the facts, or the `ProxyError`, hold
+        the ClientHello that was sent."""
         chain = self._engine.chain()
-        return await chain.connect_tls(self, context, host=host, port=port, alpn=alpn, timeout=timeout).run()
+        return await chain.connect_tls(
+            self, context, host=host, port=port, alpn=alpn, timeout=timeout, raw=raw
+        ).run()
 
     async def accept_tls(
         self, context: ServerContext, credential: Credential, *, alpn: bytes | None, timeout: float

@@ -175,6 +175,11 @@ class ExactHello:
     """The X25519 share holds the same public key as the hybrid one (NSS)."""
     new_shares_on_cookie: bool = False
     """A HelloRetryRequest with nothing but a cookie is answered with new key shares (Java)."""
+    late_change_cipher_spec: bool = False
+    """After a HelloRetryRequest the ChangeCipherSpec comes not before the second hello but before what is
+    encrypted (GnuTLS, Java)."""
+    keep_session_id: bool = False
+    """A TLS 1.3 session is offered with the session id of the handshake it comes from (GnuTLS)."""
 
     def entry(self, extension_type: int) -> Entry | None:
         """The entry of this type, None where there is none."""

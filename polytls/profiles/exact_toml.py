@@ -42,14 +42,16 @@ if TYPE_CHECKING:
 
 NEEDED_KEYS = ("cipher_suites", "extensions")
 
+_QUIRKS = ("reuse_x25519", "new_shares_on_cookie", "late_change_cipher_spec", "keep_session_id")
+"""What few clients do: written where it is true."""
+
 KEYS = (
     "record_version",
     "cipher_suites",
     "compression_methods",
     "permute",
     "padding",
-    "reuse_x25519",
-    "new_shares_on_cookie",
+    *_QUIRKS,
     "extensions",
 )
 
@@ -103,10 +105,9 @@ def as_table(hello: ExactHello) -> dict[str, object]:
         "permute": hello.permute,
         "padding": hello.padding.value,
     }
-    if hello.reuse_x25519:
-        table["reuse_x25519"] = True
-    if hello.new_shares_on_cookie:
-        table["new_shares_on_cookie"] = True
+    for key in _QUIRKS:
+        if getattr(hello, key):
+            table[key] = True
     table["extensions"] = [_entry_item(entry) for entry in hello.extensions]
     return table
 
@@ -297,6 +298,5 @@ _READERS = {
     "compression_methods": _compression_methods,
     "permute": _flag,
     "padding": _padding,
-    "reuse_x25519": _flag,
-    "new_shares_on_cookie": _flag,
+    **dict.fromkeys(_QUIRKS, _flag),
 }

@@ -144,6 +144,8 @@ class _Findings:
             padding=self._padding(),
             reuse_x25519=self._reuse(),
             new_shares_on_cookie=self.library.new_shares_on_cookie and _offers_tls13(first),
+            late_change_cipher_spec=self.library.late_change_cipher_spec and _offers_tls13(first),
+            keep_session_id=self.library.keep_session_id and _offers_tls13(first),
             extensions=tuple(entries),
         )
 

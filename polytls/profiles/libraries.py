@@ -43,6 +43,8 @@ class Library:
     psk_step: int = 0
     ticket_full_only: bool = False
     new_shares_on_cookie: bool = False
+    late_change_cipher_spec: bool = False
+    keep_session_id: bool = False
 
 
 _VERSIONS = ExtensionType.SUPPORTED_VERSIONS.value
@@ -53,8 +55,14 @@ _NAME, _RENEGOTIATION = ExtensionType.SERVER_NAME.value, ExtensionType.RENEGOTIA
 BORINGSSL = Library("BoringSSL", (_VERSIONS,), Padding.BORINGSSL, pads_unseen=True)
 NSS = Library("NSS", (_SCHEMES,), Padding.BORINGSSL, psk_step=32, ticket_full_only=True)
 OPENSSL = Library("OpenSSL", (_SHARES,), Padding.OPENSSL)
-GNUTLS = Library("GnuTLS", (_NAME, _RENEGOTIATION), Padding.OPENSSL)
-JAVA = Library("Java", (_VERSIONS,), Padding.NONE, new_shares_on_cookie=True)
+GNUTLS = Library(
+    "GnuTLS",
+    (_NAME, _RENEGOTIATION),
+    Padding.OPENSSL,
+    late_change_cipher_spec=True,
+    keep_session_id=True,
+)
+JAVA = Library("Java", (_VERSIONS,), Padding.NONE, new_shares_on_cookie=True, late_change_cipher_spec=True)
 GO = Library("Go", (_VERSIONS,), Padding.NONE)
 OTHER = Library("an unknown library", (_SHARES,), Padding.BORINGSSL)
 

@@ -46,6 +46,7 @@ EXACT_KEYS = (
     "description",
     "captured_from",
     "captured_on",
+    "unlike_capture",
     "session_resumption",
     "hello",
     "http2",
@@ -133,7 +134,7 @@ def _exact(name: str, table: Mapping[str, object], source: str) -> HelloSpec:
     return HelloSpec(**derive.fields(hello), **about, exact=hello, template=template.compile_template(hello))
 
 
-_CAPTURE_FIELDS = ("captured_from", "captured_on")
+_CAPTURE_FIELDS = ("captured_from", "captured_on", "unlike_capture")
 
 
 def _words(name: str, key: str, value: object, source: str) -> str:
@@ -153,7 +154,7 @@ def _edited(
     name, source = about["name"], about["source"]
     keys = {knob.field: knob.key for knob in KNOBS}
     # The base's words are about the base.
-    words = {"description": "", "captured_from": "", "captured_on": ""}
+    words = {"description": "", **dict.fromkeys(_CAPTURE_FIELDS, "")}
     own = {field: written[field] for field in ("description", "resumption") if field in written}
     try:
         hello = overrides.edited(exact, written)

@@ -30,6 +30,7 @@ def as_table(spec: HelloSpec) -> dict[str, object]:
         "description": spec.description,
         "captured_from": spec.captured_from,
         "captured_on": spec.captured_on,
+        "unlike_capture": spec.unlike_capture,
     }
     return {
         **{key: text for key, text in words.items() if text},

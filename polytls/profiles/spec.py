@@ -78,6 +78,10 @@ class HelloSpec:
     captured_on: str = field(default="", compare=False)
     """When that client was observed: a date, or empty where it is not known."""
 
+    unlike_capture: str = field(default="", compare=False)
+    """In what an exact profile is, on purpose, not what it was captured from, and by what source; empty
+    where it is the same in all."""
+
     @property
     def cipher_string(self) -> str:
         """`cipher_list` as BoringSSL's cipher string, which keeps the order."""

@@ -27,6 +27,8 @@ FLAG_PAD = 4
 FLAG_PAD_AFTER_RETRY = 8
 FLAG_PAD_TO_EMPTY = 16
 FLAG_NEW_SHARES_ON_COOKIE = 32
+FLAG_LATE_CHANGE_CIPHER_SPEC = 64
+FLAG_KEEP_SESSION_ID = 128
 
 KIND_RAW = 0
 KIND_BUILTIN = 1
@@ -86,6 +88,8 @@ def _flags(hello: ExactHello) -> int:
     flags |= FLAG_PERMUTE if hello.permute else 0
     flags |= FLAG_REUSE_X25519 if hello.reuse_x25519 else 0
     flags |= FLAG_NEW_SHARES_ON_COOKIE if hello.new_shares_on_cookie else 0
+    flags |= FLAG_LATE_CHANGE_CIPHER_SPEC if hello.late_change_cipher_spec else 0
+    flags |= FLAG_KEEP_SESSION_ID if hello.keep_session_id else 0
     return flags
 
 

@@ -14,7 +14,9 @@ too.
   are never sent on (the proxy gives clients no tickets, so there are none to offer), early data likewise,
   and an encrypted_client_hello is answered for by GREASE of the same shape, since its key is the
   client's.
-* What the engine cannot send at all is refused by name, or left out where the settings say so.
+* What the engine cannot send at all is refused by name, or left out where the settings say so. A body that
+  has not the form of its extension is refused as well: the origin would not take it, and would think that
+  the proxy had made it.
 
 Contexts made here resume nothing: whether a client resumes with an origin is a part of what is mirrored,
 and the client's sessions end at the proxy.
@@ -41,7 +43,8 @@ from polytls.profiles.spec import HelloSpec
 from polytls.profiles.template import compile_template
 from polytls.proxy.snapshot import Offer
 from polytls.wire.client_hello import ClientHello, Extension, HelloError, parse_client_hello
-from polytls.wire.iana import ExtensionType, is_grease
+from polytls.wire.forms import has_form
+from polytls.wire.iana import ExtensionType, extension_name, is_grease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -110,6 +113,7 @@ class Mirror:
         raise ProxyError(Side.CLIENT, Stage.UPSTREAM_TLS, Kind.HELLO_NOT_REPRODUCIBLE, detail)
 
     def _made(self, hello: ClientHello) -> Offer:
+        _require_form(hello)
         exact = learn_parsed([hello]).hello
         spec = HelloSpec(
             **derive.fields(exact),
@@ -177,6 +181,13 @@ def _require_modest(hello: ClientHello) -> None:
     ):
         if count > most:
             raise CannotReproduceError([f"it has {count} {what}, and {most} are the most that are mirrored"])
+
+
+def _require_form(hello: ClientHello) -> None:
+    """Raises `CannotReproduceError` for bodies that no server could read."""
+    odd = [item.type for item in hello.extensions if not has_form(item.type, item.body)]
+    if odd:
+        raise CannotReproduceError([f"the body of {extension_name(number)} is malformed" for number in odd])
 
 
 def _listed(parts: Sequence[str]) -> str:

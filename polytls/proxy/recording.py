@@ -14,6 +14,7 @@ from polytls.wire.iana import cipher_suite_name, group_name, version_name
 
 if TYPE_CHECKING:
     from polytls.engine import Connected, HelloFacts, RelayFacts, TlsFacts
+    from polytls.fingerprint.known import KnownJa4
     from polytls.proxy.tracker import Tunnel
 
 _NS = 1e-9
@@ -40,22 +41,32 @@ _LIMITS = MappingProxyType(
 
 def connected(record: TunnelRecord, facts: Connected) -> None:
     record.upstream = str(facts.address)
+    record.starts.connect = facts.started_ns
     record.timings.connect = (facts.ended_ns - facts.started_ns) * _NS
 
 
 def hello(record: TunnelRecord, facts: HelloFacts) -> None:
     if facts.sni is not None:
         record.sni = facts.sni.decode("ascii", "backslashreplace")
+    record.starts.hello = facts.started_ns
     record.timings.hello = (facts.ended_ns - facts.started_ns) * _NS
 
 
 def upstream_tls(record: TunnelRecord, facts: TlsFacts) -> None:
     record.upstream_tls = _tls(facts)
+    record.starts.upstream_handshake = facts.started_ns
     record.timings.upstream_handshake = (facts.ended_ns - facts.started_ns) * _NS
+
+
+def upstream_hello(record: TunnelRecord, sent: bytes | None, known: KnownJa4 | None) -> None:
+    """What upstream was sent, byte for byte: with this tunnel's SNI, ALPN, padding and session."""
+    if known is not None and sent is not None:
+        record.upstream_ja4 = known.of(sent)
 
 
 def client_tls(record: TunnelRecord, facts: TlsFacts) -> None:
     record.client_tls = _tls(facts)
+    record.starts.client_handshake = facts.started_ns
     record.timings.client_handshake = (facts.ended_ns - facts.started_ns) * _NS
 
 
@@ -64,6 +75,7 @@ def relayed(tunnel: Tunnel, facts: RelayFacts) -> None:
     record = tunnel.record
     record.bytes_up, record.bytes_down = facts.bytes_up, facts.bytes_down
     record.truncated = facts.truncated
+    record.starts.relay = facts.started_ns
     record.timings.relay = (facts.ended_ns - facts.started_ns) * _NS
     if facts.first_byte_ns:
         record.timings.first_byte = (facts.first_byte_ns - facts.started_ns) * _NS

@@ -32,6 +32,7 @@ from polytls.proxy import recording
 from polytls.proxy.refuse import ESTABLISHED, Answer, Close, Page, page_reply, refusal
 from polytls.settings import Mode, NonTls
 from polytls.wire.connect import ConnectRequest, parse_connect
+from polytls.wire.trace_context import trace_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,15 +83,17 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
     # 3. What does the client want?
     request = _request(accepted)
     record.host, record.port = request.authority.host, request.authority.port
+    if snapshot.traced:
+        record.parent = trace_parent(request.headers)
     profile = _profile(request, tunnel, snapshot)
     # 4, 5. Identity and rules: everyone may do everything, in the one mode that is set.
     # 6. Where is it?
     tunnel.stage = Stage.CONNECT
-    started = time.monotonic()
+    record.starts.resolve = started = time.monotonic_ns()
     addresses = snapshot.resolver.known(record.host, record.port)
     if addresses is None:
         addresses = await snapshot.resolver.resolve(record.host, record.port)
-    record.timings.resolve = time.monotonic() - started
+    record.timings.resolve = (time.monotonic_ns() - started) / 1e9
     # 7 to 10. Connect, answer 200, agree with both sides, relay.
     # 11. What became of it, `Tunnel.relayed` is told.
     if snapshot.interception is None or profile is None:
@@ -124,9 +127,11 @@ async def _intercept(
 ) -> None:
     """Steps 7 to 10: TLS with both sides, upstream first, then the relay."""
     record, settings = tunnel.record, snapshot.settings.mitm
+    known = snapshot.ja4  # None: nobody asked for fingerprints
     # 7, 8, 9a. Connect, answer, and look at the client's hello without consuming it.
     try:
-        hello = await _meet(tunnel, addresses, snapshot, engine, raw=profile.offer is None)
+        raw = profile.offer is None or known is not None
+        hello = await _meet(tunnel, addresses, snapshot, engine, raw=raw)
     except ProxyError as error:
         if settings.non_tls is NonTls.RELAY and error.kind in _NO_HELLO and tunnel.upstream is not None:
             # A client that does not speak TLS, at least not first.
@@ -137,6 +142,8 @@ async def _intercept(
         raise
     tunnel.hello = hello
     recording.hello(record, hello)
+    if known is not None:
+        record.client_ja4 = known.of(hello.raw or b"")
     # b. It must be for the host that the tunnel is for.
     host = record.host or ""
     _require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
@@ -149,7 +156,11 @@ async def _intercept(
     plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
     _require(plan.verdict, Stage.ALPN)
     # d to g, 10.
-    await _agree_and_relay(tunnel, hello, offer.context, plan, snapshot, mitm, engine)
+    try:
+        await _agree_and_relay(tunnel, hello, offer.context, plan, snapshot, mitm, engine)
+    except ProxyError as error:
+        recording.upstream_hello(record, error.hello, known)
+        raise
 
 
 async def _meet(
@@ -183,6 +194,7 @@ async def _agree_and_relay(
 
     def upstream_agreed(facts: TlsFacts) -> None:
         recording.upstream_tls(record, facts)
+        recording.upstream_hello(record, facts.hello, snapshot.ja4)
         tunnel.stage = Stage.ALPN
         _require(settle_alpn(hello.alpn, facts.alpn).verdict, Stage.ALPN)
         tunnel.stage = Stage.CLIENT_TLS
@@ -199,6 +211,7 @@ async def _agree_and_relay(
         port=record.port or 0,
         alpn=plan.offer,
         timeout=timeouts.handshake,
+        raw=snapshot.ja4 is not None,
         done=upstream_agreed,
     )
     if isinstance(tunnel.leaf, Future):
@@ -321,14 +334,15 @@ async def _leaf(tunnel: Tunnel) -> Credential:
         if leaf is None:
             raise _leaf_failed("no leaf was asked for")
         return leaf
-    started = time.monotonic()
+    started = time.monotonic_ns()
     try:
         tunnel.leaf = await asyncio.wrap_future(leaf)
     except ProxyError as error:
         raise _leaf_failed(error.detail) from error
     except Exception as error:  # a sink or a build step: whatever it was, there is no leaf
         raise _leaf_failed(f"no leaf could be made: {error}") from error
-    tunnel.record.timings.leaf = time.monotonic() - started
+    tunnel.record.starts.leaf = started
+    tunnel.record.timings.leaf = (time.monotonic_ns() - started) / 1e9
     return tunnel.leaf
 
 

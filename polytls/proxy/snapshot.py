@@ -16,6 +16,7 @@ from polytls.profiles import MIRROR
 
 if TYPE_CHECKING:
     from polytls.engine import ClientContext, Credential, ServerContext
+    from polytls.fingerprint.known import KnownJa4
     from polytls.pki.cache import LeafCache
     from polytls.pki.leaf import LeafKind
     from polytls.profiles import Catalog, HelloSpec
@@ -105,3 +106,5 @@ class Snapshot:
     catalog: Catalog
     resolver: Resolver
     interception: Interception | None
+    ja4: KnownJa4 | None = None  # None: hellos are not fingerprinted
+    traced: bool = False  # somebody wants to know which trace a tunnel belongs to

@@ -88,6 +88,7 @@ class Tunnel:
             return
         self.failed = True
         record = self.record
+        record.failed_ns = time.monotonic_ns()
         record.outcome = error.kind.value
         record.side = error.side.value
         record.stage = error.stage.value
@@ -139,6 +140,7 @@ class Tracker:
             id=self._last_id,
             client=accepted.client,
             started_at=time.time() - (time.monotonic_ns() - started_ns) / 1e9,
+            started_ns=started_ns,
         )
         record.timings.head = (accepted.ended_ns - started_ns) / 1e9
         return Tunnel(self, accepted.stream, record, started_ns, admitted)

@@ -27,9 +27,12 @@ JSON: one object a line, UTF-8, keys always there, in this order, null where not
     side, stage, detail
                 of the failure: whose doing, where, and a sentence
     reply       the HTTP status that answered the CONNECT
+    ja4         null or, with `log.fingerprint`, an object: client, upstream: the JA4 of the hello that the
+                client sent, and of the one that upstream was sent; null where there was none
+    trace       null or, where traces are exported, an object: trace_id, span_id (of the tunnel's span)
 
-Text: time (local), id, client, host, mode and profile, protocol and TLS version (``client|upstream`` where
-they differ), bytes, duration, outcome. Both hold metadata only, and no control characters.
+Text: time (local), id, client, host, mode and profile, protocol, TLS version and JA4 (``client|upstream``
+where they differ), bytes, duration, outcome. Both hold metadata only, and no control characters.
 """
 
 from __future__ import annotations
@@ -60,6 +63,9 @@ _RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
 _RED, _GREEN, _YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
 _REMEMBERED = 256
 """Of what comes again and again: the second it is now, and what handshakes agree on."""
+SpanOf = Callable[[TunnelRecord], tuple[str, str] | None]
+"""Trace and span id of a tunnel, in hexadecimal; None where its trace is not exported."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -137,9 +143,16 @@ class LineWriter:
 class TunnelLog:
     """A sink for records that writes one line each. To be closed."""
 
-    def __init__(self, write: Callable[[bytes], None], form: LogFormat, *, colour: bool = False) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        form: LogFormat,
+        *,
+        colour: bool = False,
+        span: SpanOf | None = None,
+    ) -> None:
         if form is LogFormat.JSON:
-            self._line: Callable[[TunnelRecord], str] = json_line
+            self._line: Callable[[TunnelRecord], str] = partial(json_line, span=span)
             self._writer = LineWriter(write, lambda lines: _encode({"event": "dropped", "lines": lines}))
         else:
             self._line = partial(text_line, colour=colour)
@@ -184,8 +197,9 @@ def wants_colour(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
     return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def json_line(record: TunnelRecord) -> str:
+def json_line(record: TunnelRecord, span: SpanOf | None = None) -> str:
     """The record as one JSON object; its form is in the module's docstring."""
+    ids = None if span is None else span(record)
     seconds, text, number = record.timings, _json_text, _json_seconds
     return (
         f'{{"event":"tunnel","time":"{_utc(record.started_at)}","id":{record.id},"client":{text(record.client)},'
@@ -200,7 +214,9 @@ def json_line(record: TunnelRecord) -> str:
         f'"client_handshake":{number(seconds.client_handshake)},"first_byte":{number(seconds.first_byte)},'
         f'"relay":{number(seconds.relay)},"total":{number(seconds.total)}}},'
         f'"outcome":{text(record.outcome)},"side":{text(record.side)},"stage":{text(record.stage)},'
-        f'"detail":{text(record.detail)},"reply":{_json_number(record.reply)}}}'
+        f'"detail":{text(record.detail)},"reply":{_json_number(record.reply)},'
+        f'"ja4":{_json_ja4(record)},'
+        f'"trace":{"null" if ids is None else _encode({"trace_id": ids[0], "span_id": ids[1]})}}}'
     )
 
 
@@ -220,6 +236,7 @@ def text_line(record: TunnelRecord, *, colour: bool = False) -> str:
         paint(_BOLD, where if record.port is None else f"{where}:{record.port}"),
         _printable(" ".join(filter(None, (record.mode, record.profile))) or "-"),
         _printable(_protocol(record)),
+        _ja4(record),
         f"up {human_bytes(record.bytes_up)}",
         f"down {human_bytes(record.bytes_down)}",
         "" if record.timings.total is None else human_seconds(record.timings.total),
@@ -267,6 +284,10 @@ def _protocol(record: TunnelRecord) -> str:
     return f"{shown.alpn} {version}" if shown.alpn else version
 
 
+def _ja4(record: TunnelRecord) -> str:
+    return "|".join(dict.fromkeys(filter(None, (record.client_ja4, record.upstream_ja4))))
+
+
 def _plain(_code: str, text: str) -> str:
     return _printable(text)
 
@@ -288,6 +309,13 @@ def _printable(text: str) -> str:
 
 def _json_text(text: str | None) -> str:
     return "null" if text is None else encode_basestring(text)
+
+
+def _json_ja4(record: TunnelRecord) -> str:
+    client, upstream = record.client_ja4, record.upstream_ja4
+    if client is None and upstream is None:
+        return "null"
+    return f'{{"client":{_json_text(client)},"upstream":{_json_text(upstream)}}}'
 
 
 def _json_number(number: int | None) -> str:

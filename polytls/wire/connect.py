@@ -85,9 +85,13 @@ def parse_connect(head: bytes) -> ConnectRequest:
     head_too_large or too_many_headers. A profile value that cannot be a profile's name (1 to 64 of
     ``A-Z a-z 0-9 . _ -``) is malformed_head; whether the name exists is not known here.
 
-    What a head was read as is remembered, unless it is long or carries credentials.
+    What a head was read as is remembered, unless it is long, carries credentials, or is one of a kind, as
+    those are that belong to a trace.
     """
-    if len(head) > _MAX_REMEMBERED_BYTES or b"authorization" in head.lower():
+    if len(head) > _MAX_REMEMBERED_BYTES:
+        return _parse(head)
+    lower = head.lower()
+    if b"authorization" in lower or b"traceparent" in lower:
         return _parse(head)
     return _remembered(head)
 

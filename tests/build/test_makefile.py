@@ -59,3 +59,15 @@ def test_says_when_there_is_no_compiler(tmp_path: Path) -> None:
     done = make("tools", "CXX=/nowhere/c++")
     assert done.returncode != 0
     assert "polytls: error: no C++ compiler was found" in done.stderr
+
+
+def test_says_what_fuzzing_needs() -> None:
+    done = make("fuzz-build", "FUZZ_CXX=/nowhere/clang++")
+    assert done.returncode != 0
+    assert "polytls: error: /nowhere/clang++ cannot build with libFuzzer; install Clang" in done.stderr
+
+
+def test_says_when_there_is_no_valgrind() -> None:
+    done = make("valgrind", "VALGRIND=/nowhere/valgrind")
+    assert done.returncode != 0
+    assert "polytls: error: valgrind was not found" in done.stderr

@@ -324,7 +324,7 @@ from polytls.app import App
 from polytls.settings import ListenSettings, Address, MitmSettings, Settings
 settings = Settings(listen=ListenSettings(Address("127.0.0.1", 0)), mitm=MitmSettings(enabled=False))
 async def main():
-    app = App(settings, sink=print, report=print)
+    app = App(settings, sink=lambda event: None)
     await app.start()
     await app.stop(0)
 asyncio.run(main())

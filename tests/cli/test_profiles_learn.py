@@ -72,7 +72,8 @@ def test_what_was_learned_is_what_is_sent(tmp_path: Path, capsys: Capsys) -> Non
     (goldens / "lab.json").write_bytes((GOLDENS / "curl-7.88.json").read_bytes())
     capsys.readouterr()
     assert main(["profiles", "verify", "lab", "--config", str(out), "--against", str(goldens)]) == 0
-    assert capsys.readouterr().out == "lab  exact  (lab.json)\n"
+    again = "asked for another group, asked for its cookie, resuming"
+    assert capsys.readouterr().out == f"lab  exact  (lab.json; also {again})\n"
 
 
 def test_one_sample_goes_to_standard_output_with_its_limits(tmp_path: Path, capsys: Capsys) -> None:

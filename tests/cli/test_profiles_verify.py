@@ -23,7 +23,12 @@ def test_a_line_for_each_and_what_it_was_compared_with(capsys: Capsys) -> None:
     ]
     assert printed.err == "polytls: 3 profiles: 2 exact, 1 not compared\n"
     assert main(["profiles", "verify", "curl", "--against", str(GOLDENS)]) == 0
-    assert capsys.readouterr().out == "curl-7.88  exact  (curl-7.88.json)\n"
+    again = "asked for another group, asked for its cookie, resuming"
+    assert capsys.readouterr().out == f"curl-7.88  exact  (curl-7.88.json; also {again})\n"
+    assert main(["profiles", "verify", "chrome-152", "--against", str(GOLDENS)]) == 0
+    start = f"chrome-152  as defined  (chrome-152.json, an imitation's; also {again})"
+    why = "because real Chromium 156 sends trust_anchors sorted, the same every time; the capture: "
+    assert capsys.readouterr().out.startswith(f"{start}  {why}")
 
 
 def test_all_of_them(capsys: Capsys) -> None:

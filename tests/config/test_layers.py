@@ -79,7 +79,10 @@ def test_any_bytes_give_a_table_or_a_config_error(raw: bytes) -> None:
     [
         (
             {"proxi": {}},
-            'f.toml: proxi: unknown key (did you mean "proxy"?); allowed: proxy, engine, log, profiles',
+            (
+                'f.toml: proxi: unknown key (did you mean "proxy"?); '
+                "allowed: proxy, engine, log, telemetry, profiles"
+            ),
         ),
         (
             {"proxy": {"listener": {}}},

@@ -94,7 +94,7 @@ async def by_engine(certificate: Path, root: Path, directory: Path) -> None:
         upstream=UpstreamSettings(ca_file=root, default_profile="chrome", resolve=((HOST, "127.0.0.1"),)),
         certificate=CertificateSettings(ca_key_path=directory / "ca.key", ca_cert_path=directory / "ca.pem"),
     )
-    app = App(settings, sink=lambda _record: None, report=lambda _text: None)
+    app = App(settings, sink=lambda _event: None)
     try:
         address = await app.start()
         with Origin(origin_context(certificate)) as origin:

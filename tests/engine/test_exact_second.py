@@ -27,13 +27,14 @@ from tests.golden.known import (
     stored_told,
     told,
 )
-from tests.golden.recorder import GROUPS, HOST, Answer, Recorder, SentHello
+from tests.golden.recorder import GROUPS, HOST, Answer, Recorder, SentHello, record_types
 
 if TYPE_CHECKING:
     from polytls.profiles import Catalog
     from tests.peers.certificates import Authority
 
 CONNECTIONS = 3
+CHANGE_CIPHER_SPEC, HANDSHAKE, APPLICATION_DATA = 20, 22, 23  # RFC 8446 §5.1
 SHARE_BYTES = {"secp384r1": 97, "secp521r1": 133}
 
 NO_RESUMPTION = [name for name in NAMES if not capture(name)["resumed"]]
@@ -45,16 +46,7 @@ REAL = [name for name in NAMES if not capture(name)["imitation"]]
 COOKIE_WITH_GROUP = [name for name in NAMES if capture(name)["retry_cookie_group"]]
 """GnuTLS refuses a HelloRetryRequest that wants nothing but its cookie: theirs asked for a group as well."""
 
-ALWAYS_CCS = "BoringSSL sends a ChangeCipherSpec before its second hello; GnuTLS and Java do not"
-NEW_SESSION_ID = "GnuTLS resumes with the session id of the full handshake, BoringSSL draws a new one"
-
 Pairs = Mapping[str, list[tuple[SentHello, SentHello]]]
-
-
-def known(names: Sequence[str], not_yet: Sequence[str], reason: str) -> list[Any]:
-    """Parameters, some of which fail for a reason that is known."""
-    mark = pytest.mark.xfail(strict=True, reason=reason)
-    return [pytest.param(name, marks=mark if name in not_yet else ()) for name in names]
 
 
 class Bench:
@@ -88,6 +80,20 @@ class Bench:
             return {name: [_pair(next(taken)) for _ in range(CONNECTIONS)] for name in names}
 
         return asyncio.run(main())
+
+    def visits(self, name: str, answer: Answer, group: str | None, count: int) -> Recorder:
+        """A recorder, left, with `count` connections of one context."""
+
+        async def main(port: int) -> None:
+            spec = self.catalog.require(name, source="test", key="")
+            context = ClientContext(spec, self.trust, verify_chain=True, verify_host=True)
+            async with dialing() as dialer:
+                for _ in range(count):
+                    await dialer.fetch(spec, context, HOST, port)
+
+        with Recorder(answer, self.certificate, group) as recorder:
+            asyncio.run(main(recorder.port))
+        return recorder
 
     def resumed(self, names: Sequence[str]) -> Mapping[str, tuple[SentHello, SentHello, TlsFacts]]:
         """A full hello, the next one, and what became of the second, by profile."""
@@ -205,15 +211,38 @@ def test_the_cookie_comes_back_in_one_place(
             assert found["same_grease_extensions"]
 
 
-@pytest.mark.parametrize(
-    "name", known(NAMES, ("gnutls-3.7", "java-17", "java-17-urlconnection", "wget-1.21"), ALWAYS_CCS)
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_change_cipher_spec_comes_before_it_where_the_clients_does(to_p384: Pairs, name: str) -> None:
     (expected,) = capture(name)["retry_changes"]["after_change_cipher_spec"]
     assert {second.after_change_cipher_spec for _, second in to_p384[name]} == {expected}
 
 
-@pytest.mark.parametrize("name", known(RESUMING, ("gnutls-3.7",), NEW_SESSION_ID))
+@pytest.mark.parametrize(("answer", "group"), [(Answer.FULL, None), (Answer.RETRY, "secp384r1")])
+@pytest.mark.parametrize("name", ["gnutls-3.7", "java-17", "wget-1.21", "openssl-3.0", "firefox-esr-153"])
+def test_one_change_cipher_spec_at_the_latest_before_what_is_encrypted(
+    bench: Bench, name: str, answer: Answer, group: str | None
+) -> None:
+    """RFC 8446 §D.4. The real clients' records were looked at; they come in this order."""
+    late = not group or name in ("gnutls-3.7", "java-17", "wget-1.21")
+    hellos = [HANDSHAKE] * (2 if group else 1)
+    plain = [*hellos, CHANGE_CIPHER_SPEC] if late else [HANDSHAKE, CHANGE_CIPHER_SPEC, HANDSHAKE]
+    (sent,) = bench.visits(name, answer, group, 1).sent
+    types = record_types(sent)
+    assert types[: len(plain)] == plain
+    assert set(types[len(plain) :]) == {APPLICATION_DATA}
+
+
+def test_gnutls_keeps_a_session_id_as_long_as_it_resumes(bench: Bench) -> None:
+    def ids() -> list[bytes]:
+        taken = bench.visits("gnutls-3.7", Answer.TICKETS, None, 4).connections
+        return [hellos[0].parsed.session_id for hellos in taken]
+
+    first, second = ids(), ids()
+    assert len(set(first)) == len(set(second)) == 1
+    assert first != second  # of another session
+
+
+@pytest.mark.parametrize("name", RESUMING)
 def test_resuming(again: Mapping[str, tuple[SentHello, SentHello, TlsFacts]], name: str) -> None:
     first, second, facts = again[name]
     assert facts.resumed

@@ -179,7 +179,6 @@ def test_what_would_break_a_handshake_is_refused(change: Change) -> None:
     "change",
     [
         pytest.param(fields(record_version=0x0001), id="a record that is not TLS"),
-        pytest.param(fields(flags=0x85), id="flags of a later format"),
         pytest.param(fields(compression_methods=b"\1"), id="no null compression"),
         pytest.param(fields(key_shares=(0x001D, 0x001D)), id="a share twice"),
         pytest.param(fields(ech_aeads=(9,)), id="an AEAD that is none"),

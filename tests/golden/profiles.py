@@ -41,10 +41,12 @@ Change = Callable[[ExactHello], ExactHello]
 
 @dataclass(frozen=True)
 class Known:
-    """In what the real client differs from the capture, as a change and in words (a line each)."""
+    """In what the real client differs from the capture, as a change and in words (a line each); `why` is the
+    profile's ``unlike_capture``."""
 
     change: Change
     words: tuple[str, ...]
+    why: str
     http2: Callable[[Http2], Http2] = lambda flight: flight
 
 
@@ -89,15 +91,35 @@ FIREFOX = Known(
         "  - the X25519 key share is the key inside the hybrid one;",
         "  - the payload of GREASE ECH has 239 bytes, its AEAD is AES-128-GCM or ChaCha20Poly1305;",
         "    with a PSK it grows by the length of pre_shared_key, rounded up to 32 bytes;",
+        "  - session_ticket is left out beside a PSK, and a cookie is returned;",
         "  - the first HTTP/2 request is on stream 3 and has weight 42; a window update of its stream",
         "    follows (seen of 153).",
     ),
+    "real Firefox (145 and 153 were looked at) has one X25519 key in both shares, ECH GREASE of its own "
+    "shape, no session_ticket beside a PSK, and returns a cookie",
     _real_firefox_http2,
 )
 
 CHROME_152 = Known(
     lambda hello: hello,
     ("As real Chromium 156, and not as the capture: trust_anchors are sorted, the same every time.",),
+    "real Chromium 156 sends trust_anchors sorted, the same every time",
+)
+
+SAFARI_27 = Known(
+    lambda hello: hello,
+    ("As RFC 8446 wants it (4.2.2), and not as the capture: a cookie is returned.",),
+    "RFC 8446 (4.2.2) has every client return a cookie",
+)
+
+TOR = Known(
+    lambda hello: hello,
+    (
+        "As RFC 8446 wants it, and not as the capture: a cookie is returned (4.2.2), and no PSK is offered",
+        "without psk_key_exchange_modes (4.2.9). Tor Browser keeps no sessions.",
+    ),
+    "RFC 8446 has every client return a cookie (4.2.2), and none offer a PSK without psk_key_exchange_modes "
+    "(4.2.9)",
 )
 
 ALIASES = {
@@ -140,7 +162,7 @@ DESCRIPTIONS = {
     "wget-1.21": "GNU Wget 1.21 with GnuTLS",
 }
 
-_RETRY = "Not reproduced: to a mere cookie this client answers with a key share of another group."
+_RETRY = "Not reproduced: this client gives up when a HelloRetryRequest asks for nothing but a cookie."
 
 REMARKS = {
     "safari-26.0": ("Real Safari 26.2 sends no session_ticket; whether 26.0 did is not known.",),
@@ -168,6 +190,10 @@ def _build(name: str) -> Build:
         known = FIREFOX
     elif name.startswith("chrome-152"):
         known = CHROME_152
+    elif name.startswith("safari-27"):
+        known = SAFARI_27
+    elif browser == "tor":
+        known = TOR
     return Build(name, DESCRIPTIONS.get(name, plain), ALIASES.get(name, ()), known, REMARKS.get(name, ()))
 
 
@@ -206,6 +232,7 @@ def document(build: Build) -> str:
         "aliases": list(build.aliases),
         "captured_from": client,
         "captured_on": taken["captured"],
+        "unlike_capture": build.known.why if build.known else "",
     }
     lines += [f"{key} = {toml(value)}" for key, value in words.items() if value]
     if not taken["resumed"]:  # nor does the client, however many tickets it is given

@@ -108,6 +108,15 @@ def sent_hellos(sent: bytes) -> list[SentHello]:
     return found
 
 
+def record_types(sent: bytes) -> list[int]:
+    """The content type of each record (RFC 8446 §5.1), as far as they are whole."""
+    found, position = [], 0
+    while position + _RECORD_HEADER_BYTES <= len(sent) and _record_end(sent, position) <= len(sent):
+        found.append(sent[position])
+        position = _record_end(sent, position)
+    return found
+
+
 def _record_end(sent: bytes, position: int) -> int:
     return position + _RECORD_HEADER_BYTES + int.from_bytes(sent[position + 3 : position + 5], "big")
 
@@ -155,9 +164,13 @@ class Recorder:
     @property
     def connections(self) -> list[list[SentHello]]:
         """The hellos of each connection that sent one, in the order in which they were accepted."""
+        return [hellos for hellos in map(sent_hellos, self.sent) if hellos]
+
+    @property
+    def sent(self) -> list[bytes]:
+        """All that came on each connection, in the order in which they were accepted."""
         with self._changed:
-            kept = [bytes(connection.kept) for connection in self._kept]
-        return [hellos for hellos in map(sent_hellos, kept) if hellos]
+            return [bytes(connection.kept) for connection in self._kept]
 
     def wait(self, enough: Callable[[list[list[SentHello]]], bool], seconds: float) -> bool:
         """Until `enough(connections)`; False when the time is over."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from polytls.wire.iana import ExtensionType
 from tests.golden.capture import PAIRS, Bench, capture, document
-from tests.golden.drivers import clients, profile_name
-from tests.golden.recorder import HOST, sent_hellos
+from tests.golden.drivers import Visit, clients, profile_name
+from tests.golden.recorder import HOST, Answer, Recorder, record_types, sent_hellos
 from tests.golden.shape import describe
 from tests.peers.certificates import Authority
 
@@ -35,6 +35,31 @@ def test_python_is_captured_in_every_way(tmp_path: Path) -> None:
     assert taken.cookie[0][1].parsed.extension(ExtensionType.COOKIE)
     assert taken.resumed[0][1].parsed.extension_types[-1] == ExtensionType.PRE_SHARED_KEY
     assert json.loads(json.dumps(document(client, taken)))["taken"] == client.samples
+
+
+@pytest.mark.parametrize("library", ["gnutls-", "java-", "openssl-"])
+def test_where_a_real_clients_change_cipher_spec_is_after_a_retry(library: str, tmp_path: Path) -> None:
+    sent = real(library, Answer.RETRY, "secp384r1", tmp_path)
+    plain = [22, 20, 22, 23] if library == "openssl-" else [22, 22, 20, 23]
+    assert record_types(sent)[: len(plain)] == plain
+
+
+def test_real_gnutls_gives_up_when_asked_for_nothing_but_a_cookie(tmp_path: Path) -> None:
+    """Its profiles answer, as RFC 8446 §4.1.4 wants it: this is what is not exact in them."""
+    assert set(record_types(real("gnutls-", Answer.COOKIE, None, tmp_path))[1:]) <= {21}  # an alert
+    assert record_types(real("gnutls-", Answer.COOKIE, "secp384r1", tmp_path))[:2] == [22, 22]
+
+
+def real(library: str, answer: Answer, group: str | None, directory: Path) -> bytes:
+    """All that an installed client sends on its first connection."""
+    found = [client for client in clients() if client.name.startswith(library)]
+    if not found:
+        pytest.skip(f"no client {library}* is installed")
+    authority = Authority(directory)
+    with Recorder(answer, authority.issue(HOST), group) as recorder:
+        wait = lambda seconds: recorder.wait(bool, seconds)  # noqa: E731
+        found[0].visit(Visit(recorder.port, 1, authority.pem, directory, wait))
+        return recorder.sent[0]
 
 
 @given(st.integers(0, len(STREAM)))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
+_DELEGATION_USAGE = x509.ObjectIdentifier("1.3.6.1.4.1.44363.44")
 
 
 @functools.cache
@@ -38,6 +40,7 @@ class Authority:
     def __init__(self, directory: Path, name: str = "Test origins") -> None:
         self._directory = directory
         self._numbers = itertools.count(1)
+        self._issued: dict[int, x509.Certificate] = {}
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
         usage = _usage(key_cert_sign=True)
@@ -59,9 +62,13 @@ class Authority:
         digital_signature: bool = True,
         cert_sign: bool | None = None,
         use_rsa: bool = False,
+        responder: str | None = None,
+        delegation: bool = False,
     ) -> Path:
         """A PEM file, certificate first and then its key, for `hosts` (names or IP addresses). `cert_sign`:
-        its key usage allows to sign certificates; None: if it signed itself."""
+        its key usage allows to sign certificates; None: if it signed itself. `responder`: the URL of one that
+        tells its status (OCSP); the authority's own certificate then comes with it. `delegation`: it may sign
+        delegated credentials (RFC 9345 §4.2)."""
         key: Key = rsa_key() if use_rsa else ec.generate_private_key(ec.SECP256R1())
         subject = _name(hosts[0])
         issuer, signer = (subject, key) if self_signed else (self._name, self._key)
@@ -72,17 +79,46 @@ class Authority:
             key_cert_sign=self_signed if cert_sign is None else cert_sign,
         )
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
-        certificate = (
+        builder = (
             _builder(subject, issuer, key, from_days, to_days)
             .add_extension(names, critical=False)
             .add_extension(authority, critical=False)
             .add_extension(x509.ExtendedKeyUsage(list(usage)), critical=False)
             .add_extension(key_usage, critical=True)
-            .sign(signer, hashes.SHA256())
         )
+        if responder is not None:
+            told = x509.AccessDescription(
+                AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(responder)
+            )
+            builder = builder.add_extension(x509.AuthorityInformationAccess([told]), critical=False)
+        if delegation:
+            usage_of_it = x509.UnrecognizedExtension(_DELEGATION_USAGE, b"\x05\x00")
+            builder = builder.add_extension(usage_of_it, critical=False)
+        certificate = builder.sign(signer, hashes.SHA256())
+        self._issued[certificate.serial_number] = certificate
+        chain = certificate.public_bytes(serialization.Encoding.PEM)
         path = self._directory / f"origin-{next(self._numbers)}.pem"
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
+        path.write_bytes(chain + (self.pem.read_bytes() if responder is not None else b"") + _pem(key))
         return path
+
+    def status(self, serial: int) -> ocsp.OCSPResponse:
+        """An OCSP response: the certificate that was issued with this number is good. KeyError: none was."""
+        now = datetime.now(timezone.utc)
+        return (
+            ocsp.OCSPResponseBuilder()
+            .add_response(
+                cert=self._issued[serial],
+                issuer=self.certificate,
+                algorithm=hashes.SHA1(),  # names the issuer, as every responder does it
+                cert_status=ocsp.OCSPCertStatus.GOOD,
+                this_update=now - timedelta(minutes=5),
+                next_update=now + timedelta(hours=1),
+                revocation_time=None,
+                revocation_reason=None,
+            )
+            .responder_id(ocsp.OCSPResponderEncoding.HASH, self.certificate)
+            .sign(self._key, hashes.SHA256())
+        )
 
     def _key_identifier(self) -> x509.SubjectKeyIdentifier:
         return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())

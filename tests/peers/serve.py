@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +27,7 @@ Record = dict[str, Any]
 
 def clean_environment() -> dict[str, str]:
     """The environment without what would make clients or the proxy behave otherwise."""
-    unwanted = ("_proxy", "polytls_", "ssl_cert", "curl_", "requests_ca", "sslkeylog")
+    unwanted = ("_proxy", "polytls_", "otel_", "ssl_cert", "curl_", "requests_ca", "sslkeylog")
     return {name: value for name, value in os.environ.items() if not any(u in name.lower() for u in unwanted)}
 
 
@@ -48,9 +49,15 @@ def assert_went_well(record: Record) -> None:
 
 class Serve:
     """A running proxy. `ca_dir` holds its root CA (made by the first start). As a context manager it stops it
-    by SIGTERM and wants exit code 0."""
+    by SIGTERM and wants exit code 0. `environ`: variables on top of the clean environment."""
 
-    def __init__(self, ca_dir: Path, *options: str, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        ca_dir: Path,
+        *options: str,
+        listen: str = "127.0.0.1:0",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.root_pem = ca_dir / "certificate.pem"
         self._changed = threading.Condition()
         self._records: list[Record] = []
@@ -64,7 +71,7 @@ class Serve:
             stderr=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).resolve().parents[2],
-            env=clean_environment(),
+            env={**clean_environment(), **(environ or {})},
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -126,6 +133,11 @@ class Serve:
                     return found
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     raise TimeoutError(f"{len(found)} of {count} records for {host}; {self._notes}")
+
+    def all_records(self) -> list[Record]:
+        """Every record so far; all there are once it has stopped."""
+        with self._changed:
+            return list(self._records)
 
     def record(self, host: str) -> Record:
         """The record of the one tunnel to `host`, when it has ended."""

@@ -101,6 +101,8 @@ def test_flags_of_the_template() -> None:
     assert parse_template(template.compile_template(parse(padding="boringssl"))).flags == 4
     assert parse_template(template.compile_template(parse(padding="openssl"))).flags == 4 | 8 | 16
     assert parse_template(template.compile_template(parse(new_shares_on_cookie=True))).flags == 32
+    assert parse_template(template.compile_template(parse(late_change_cipher_spec=True))).flags == 64
+    assert parse_template(template.compile_template(parse(keep_session_id=True))).flags == 128
 
 
 @pytest.mark.parametrize(
@@ -326,6 +328,8 @@ def hellos(draw: st.DrawFn) -> ExactHello:
         permute=draw(st.booleans()),
         padding=draw(st.sampled_from(Padding)),
         new_shares_on_cookie=draw(st.booleans()),
+        late_change_cipher_spec=draw(st.booleans()),
+        keep_session_id=draw(st.booleans()),
     )
 
 

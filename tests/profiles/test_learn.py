@@ -84,6 +84,14 @@ def test_padding(name: str, padding: Padding) -> None:
     assert learn(samples(name)).hello.padding is padding
 
 
+@pytest.mark.parametrize("name", ["gnutls-3.7", "java-17", "openssl-3.0", "firefox-155", "chrome-146"])
+def test_what_second_hellos_show_comes_from_the_library(name: str) -> None:
+    hello = learn(samples(name)).hello
+    assert hello.late_change_cipher_spec == (name in ("gnutls-3.7", "java-17"))
+    assert hello.keep_session_id == (name == "gnutls-3.7")
+    assert hello.new_shares_on_cookie == (name == "java-17")
+
+
 def test_trust_anchors_are_sorted_where_they_are_shuffled() -> None:
     learned = learn(samples("chrome-152"))
     entry = learned.hello.entry(51764)

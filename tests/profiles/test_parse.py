@@ -278,4 +278,5 @@ def test_any_table_gives_a_spec_or_a_profile_error(table: dict[str, object]) -> 
 def test_each_knob_sets_its_own_field() -> None:
     assert len({knob.field for knob in KNOBS}) == len(KNOBS)
     about = {"name", "template", "exact", "base", "source", "captured_from", "captured_on", "http2"}
+    about.add("unlike_capture")
     assert {knob.field for knob in KNOBS} | about == set(HelloSpec.__dataclass_fields__)

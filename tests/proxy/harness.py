@@ -24,12 +24,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from polytls.app import App
+from polytls.events import TunnelRecord, note_of
 from polytls.settings import Address, ListenSettings, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polytls.events import TunnelRecord
+    from polytls.events import Event
 
 T = TypeVar("T")
 HOST = "origin.test"
@@ -236,7 +237,7 @@ class Proxy:
         self._stopped = False
 
         async def make() -> App:
-            return App(settings, sink=self.records.put, report=self.reports.append, lookup=lookup)
+            return App(settings, sink=self._take, lookup=lookup)
 
         self.app = self.run(make())
         try:
@@ -244,6 +245,12 @@ class Proxy:
         except BaseException:
             self.stop()
             raise
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, TunnelRecord):
+            self.records.put(event)
+        elif (text := note_of(event)) is not None:
+            self.reports.append(text)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run on the proxy's event loop and wait for the outcome."""

@@ -223,7 +223,7 @@ def test_two_proxies_cannot_have_one_address(start: Start, passthrough_settings:
     taken = dataclasses.replace(passthrough_settings, listen=ListenSettings(first.address))
 
     async def second() -> None:
-        app = App(taken, sink=lambda record: None, report=lambda text: None)
+        app = App(taken, sink=lambda event: None)
         try:
             await app.start()
         finally:

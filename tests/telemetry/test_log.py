@@ -48,6 +48,8 @@ KEYS = [
     "stage",
     "detail",
     "reply",
+    "ja4",
+    "trace",
 ]
 STEPS = [
     "head",

@@ -33,7 +33,7 @@ from provision.errors import ProvisionError
 from provision.toolchain import FLAG_VARIABLES, Toolchain
 
 CACHE_VARIABLE = "POLYTLS_CACHE_DIR"
-SANITIZERS = ("", "address,undefined", "thread")
+SANITIZERS = ("", "address,undefined", "thread", "fuzzer-no-link,address,undefined")
 
 _BUILD_TYPE = "Release"
 # Long enough never to collide, short enough for a path.

@@ -200,7 +200,8 @@ void ptl_unlisten(ptl_engine *engine, uint32_t listener);
 /* The next operation of the same submission starts when this one has succeeded. When this one fails, the
  * rest of its chain fails with the same status; an untagged failure is told by the next tagged one. */
 #define PTL_FLAG_LINK 1
-/* PEEK_HELLO: hand out the raw bytes too. */
+/* PEEK_HELLO: hand out the raw bytes too. CONNECT_TLS: those of the ClientHello that was sent (the first, where
+ * there were two), also when the handshake fails. */
 #define PTL_FLAG_RAW 2
 /* CLOSE: reset the connection (RST) instead of closing it in order. */
 #define PTL_FLAG_RESET 4
@@ -282,12 +283,14 @@ typedef struct ptl_completion {
   uint16_t group;
   uint16_t sigalg;
   uint32_t address_index; /* CONNECT: which address answered */
-  uint64_t bytes_out;     /* RELAY: from |stream| to |other|. PEEK_HELLO: bytes of the hello's records */
+  uint64_t bytes_out;     /* RELAY: from |stream| to |other|. PEEK_HELLO: bytes of the hello's records.
+                           * CONNECT_TLS: of those at the end of |data|, with PTL_FLAG_RAW; else 0 */
   uint64_t bytes_in;      /* RELAY: from |other| to |stream| */
   uint64_t first_byte_ns; /* RELAY: when the first byte from |other| was there; 0: never */
   uint32_t data_len;      /* head, hello, bytes read; on failure a sentence about it, UTF-8 */
   uint32_t sni_len;       /* PEEK_HELLO: |data| begins with the SNI, then the ALPN list in wire form, ... */
-  uint32_t alpn_len;      /* ... then the raw records. *_TLS: |data| is the negotiated protocol */
+  uint32_t alpn_len;      /* ... then the raw records. *_TLS: |data| is the negotiated protocol,
+                           * with PTL_FLAG_RAW then the records sent */
   const uint8_t *data;    /* owned by the completion */
   char peer[56];          /* ACCEPT: the client's address; CONNECT: upstream's. "1.2.3.4:5", "[::1]:5" */
 } ptl_completion;

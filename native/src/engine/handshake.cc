@@ -58,6 +58,7 @@ void Loop::start_tls(Op *op, Stream *stream) {
   // What had been read ahead, the ClientHello that was peeked at above all, is the new layer's to read.
   layer->received()->swap(stream->in);
   stream->tls = std::move(layer);
+  if (op->kind == PTL_OP_CONNECT_TLS && (op->flags & PTL_FLAG_RAW) != 0) stream->tls->keep_first_flight();
   if (stream->tls->offered_session()) {
     counters_.sessions_offered.fetch_add(1, std::memory_order_relaxed);
   }

@@ -126,6 +126,7 @@ class Loop {
   ptl_completion completion_of(const Op *op, int status) const;
   // Each of these ends |op|: nobody may touch it afterwards.
   void complete(Op *op, ptl_completion completion);
+  void attach_hello(const Op *op, ptl_completion *completion);
   void fail(Op *op, int status, const std::string &detail, int sys_errno = 0);
   void fail_with_input(Op *op, Stream *stream, int status);
   void fail_gone(Op *op, Stream *stream);

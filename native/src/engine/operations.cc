@@ -311,6 +311,7 @@ void Loop::complete(Op *op, ptl_completion completion) {
     return;
   }
   wheel_.disarm(&op->deadline);
+  if (op->kind == PTL_OP_CONNECT_TLS && (op->flags & PTL_FLAG_RAW) != 0) attach_hello(op, &completion);
   for (ptl_stream handle : {op->stream, op->other}) {
     Stream *stream = slab_.find(handle);
     if (stream != nullptr && stream->op == op) stream->op = nullptr;
@@ -325,6 +326,18 @@ void Loop::complete(Op *op, ptl_completion completion) {
   } else {
     tell_with_rest(std::move(linked), completion);
   }
+}
+
+// The records of the ClientHello that was sent, after whatever else the completion says.
+void Loop::attach_hello(const Op *op, ptl_completion *completion) {
+  Stream *stream = slab_.find(op->stream);
+  if (stream == nullptr || !stream->tls) return;
+  std::string hello = stream->tls->take_first_flight();
+  if (hello.empty()) return;
+  const uint32_t said = completion->data_len;
+  if (said != 0) hello.insert(0, reinterpret_cast<const char *>(completion->data), said);
+  attach_text(completion, hello);
+  if (completion->data_len != 0) completion->bytes_out = completion->data_len - said;
 }
 
 void Loop::fail(Op *op, int status, const std::string &detail, int sys_errno) {

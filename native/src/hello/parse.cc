@@ -2,6 +2,8 @@
 
 #include <openssl/bytestring.h>
 
+#include <bitset>
+
 namespace ptl {
 
 namespace {
@@ -16,7 +18,6 @@ constexpr size_t kMaxMessage = 16384;
 // Every chunk that comes is parsed from the start. Real clients use one record, careful ones a handful.
 constexpr int kMaxRecords = 64;
 
-constexpr uint16_t kTls12 = 0x0303;
 constexpr uint16_t kTls13 = 0x0304;
 constexpr uint16_t kP256 = 0x0017;
 constexpr uint16_t kEcdsaP256Sha256 = 0x0403;
@@ -101,16 +102,19 @@ bool list_has(CBS body, uint16_t wanted, bool *found) {
 }
 
 bool read_extensions(CBS extensions, HelloInfo *out, Offer *offer) {
+  std::bitset<1 << 16> seen;
   while (CBS_len(&extensions) != 0) {
     uint16_t type;
     CBS body;
     if (!CBS_get_u16(&extensions, &type) || !CBS_get_u16_length_prefixed(&extensions, &body)) {
       return false;
     }
+    if (seen[type]) return false;  // RFC 8446 §4.2: none comes twice
+    seen[type] = true;
     bool good = true;
     switch (type) {
       case kExtServerName:
-        good = !out->has_sni && read_server_name(body, out);
+        good = read_server_name(body, out);
         break;
       case kExtSupportedGroups:
         offer->groups_listed = true;
@@ -120,7 +124,7 @@ bool read_extensions(CBS extensions, HelloInfo *out, Offer *offer) {
         good = list_has(body, kEcdsaP256Sha256, &offer->ecdsa_sigalg);
         break;
       case kExtAlpn:
-        good = !out->has_alpn && read_alpn(body, out);
+        good = read_alpn(body, out);
         break;
       case kExtSupportedVersions:
         good = read_versions(body, out, offer);

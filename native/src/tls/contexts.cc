@@ -1,9 +1,12 @@
 #include "tls/contexts.h"
 
 #include <arpa/inet.h>
+#include <openssl/bytestring.h>
 #include <openssl/err.h>
 #include <openssl/pool.h>
 #include <openssl/x509.h>
+
+#include <algorithm>
 
 #include "base/guard.h"
 #include "base/text.h"
@@ -50,6 +53,26 @@ bool wire_list_has(const std::vector<uint8_t> &list, const std::vector<uint8_t> 
     }
   }
   return false;
+}
+
+// What a template may ask for, in bytes: itself, most of which goes into the hello, and the longest payload of a GREASE
+// ECH. A hello's extensions have 65535, of which tickets, key shares, names and protocols take their part; beyond
+// that nothing could be written at all. Servers read 16 KB or little more.
+constexpr size_t kMaxTemplateBytes = 32768;
+
+// longest_payload returns that of a template that was parsed: of the lists behind its four bytes of header, the fifth
+// (ssl/client_hello_template.h).
+size_t longest_payload(const ptl_hello &hello) {
+  CBS in, skipped, payloads;
+  CBS_init(&in, hello.template_bytes, hello.template_len);
+  uint16_t payload, longest = 0;
+  if (!CBS_skip(&in, 4) || !CBS_get_u16_length_prefixed(&in, &skipped) ||
+      !CBS_get_u8_length_prefixed(&in, &skipped) || !CBS_get_u16_length_prefixed(&in, &skipped) ||
+      !CBS_get_u16_length_prefixed(&in, &skipped) || !CBS_get_u16_length_prefixed(&in, &payloads)) {
+    return 0;
+  }
+  while (CBS_get_u16(&payloads, &payload)) longest = std::max(longest, payload);
+  return longest;
 }
 
 bool wire_list_valid(const uint8_t *list, size_t list_len) {
@@ -110,6 +133,9 @@ std::string ptl_client_context::set_template(const ptl_hello &hello) {
   size_t offset = 0;
   template_.reset(SSL_CLIENT_HELLO_TEMPLATE_parse(hello.template_bytes, hello.template_len, &offset));
   if (!template_) return "the template cannot be used; what is wrong begins at byte " + std::to_string(offset);
+  if (hello.template_len + longest_payload(hello) > kMaxTemplateBytes) {
+    return "the template asks for a hello longer than any server reads";
+  }
   SSL_CTX *ctx = ctx_.get();
   if (!SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION) ||
       !SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION)) {

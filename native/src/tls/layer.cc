@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include <algorithm>
+#include <new>
+#include <utility>
 
 #include "tls/callbacks.h"
 
@@ -19,6 +21,9 @@ constexpr uint8_t kRecordAlert = 21;
 constexpr uint8_t kRecordHandshake = 22;
 constexpr uint8_t kRecordApplicationData = 23;
 constexpr size_t kRecordHeader = 5;
+// A ticket goes into the next hello, whose extensions have 65535 bytes at most: with a longer one it could not be
+// written, and that connection would fail. Real ones have up to about 3000.
+constexpr size_t kMaxTicketBytes = 8192;
 
 int status_of_reason(int reason, bool saw_record) {
   switch (reason) {
@@ -110,6 +115,10 @@ int LayerCallbacks::select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len,
 int LayerCallbacks::new_session(SSL *ssl, SSL_SESSION *session) {
   TlsLayer *self = layer(ssl);
   if (!self->extra_ || self->extra_->session_key.empty()) return 0;
+  const uint8_t *ticket;
+  size_t ticket_len;
+  SSL_SESSION_get0_ticket(session, &ticket, &ticket_len);
+  if (ticket_len > kMaxTicketBytes) return 0;
   self->client_context_->sessions()->put(self->extra_->session_key,
                                          bssl::UniquePtr<SSL_SESSION>(session));
   return 1;  // the session is ours
@@ -227,7 +236,20 @@ int TlsLayer::read_below(uint8_t *out, size_t size) {
   return static_cast<int>(n);
 }
 
+bool TlsLayer::keep_first_flight() {
+  first_flight_.reset(new (std::nothrow) std::string());
+  return first_flight_ != nullptr;
+}
+
+std::string TlsLayer::take_first_flight() {
+  if (!first_flight_) return "";
+  std::string flight = std::move(*first_flight_);
+  first_flight_.reset();
+  return flight;
+}
+
 bool TlsLayer::write_below(const uint8_t *bytes, size_t size) {
+  if (first_flight_ && !saw_byte_) first_flight_->append(reinterpret_cast<const char *>(bytes), size);
   if (!handshaken_ && !flight_sent_) note_flight(bytes, size);
   if (below_) return below_->write(bytes, size);
   return sink_->emit(bytes, size);

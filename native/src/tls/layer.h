@@ -78,6 +78,10 @@ class TlsLayer {
   bool handshaken() const { return handshaken_; }
   bool flight_sent() const { return flight_sent_; }
   bool offered_session() const { return offered_session_; }
+  // keep_first_flight has a layer remember what it writes before it has read anything: of a client, the records of
+  // its ClientHello. take_first_flight gives that away, or an empty string.
+  bool keep_first_flight();
+  std::string take_first_flight();
   int sent_alert() const { return sent_alert_; }
 
  private:
@@ -109,6 +113,7 @@ class TlsLayer {
     Verdict verdict;
   };
   std::unique_ptr<Extra> extra_;
+  std::unique_ptr<std::string> first_flight_;  // where it is kept
   bool handshaken_ = false;
   bool flight_sent_ = false;
   bool saw_byte_ = false;

@@ -1,9 +1,11 @@
-// An HTTPS server of Go's own TLS: serve CERTIFICATE.pem. It tells its port, and ends with its input.
+// An HTTPS server of Go's own TLS: serve [-version 1.2|1.3] [-p384] CERTIFICATE.pem. It tells its port, and ends
+// with its input.
 package main
 
 import (
 	"bufio"
 	"crypto/tls"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -12,11 +14,23 @@ import (
 )
 
 func main() {
-	pair, err := tls.LoadX509KeyPair(os.Args[1], os.Args[1])
+	version := flag.String("version", "", "the only version of TLS")
+	p384 := flag.Bool("p384", false, "the only group")
+	flag.Parse()
+	pair, err := tls.LoadX509KeyPair(flag.Arg(0), flag.Arg(0))
 	if err != nil {
 		panic(err)
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
+	switch *version {
+	case "1.2":
+		config.MinVersion, config.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	case "1.3":
+		config.MinVersion, config.MaxVersion = tls.VersionTLS13, tls.VersionTLS13
+	}
+	if *p384 {
+		config.CurvePreferences = []tls.CurveID{tls.CurveP384}
+	}
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
 		panic(err)

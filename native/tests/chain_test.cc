@@ -1,0 +1,209 @@
+// What a chain can do that single operations cannot: name the stream that it connects, agree with the client on what
+// upstream chose, and say nothing of what need not be told at once.
+#include <openssl/ssl.h>
+
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "tunnel.h"
+
+using namespace test;
+
+namespace {
+
+ptl_op quiet(ptl_op op) {
+  op.flags |= PTL_FLAG_QUIET;
+  return op;
+}
+
+ptl_op untagged(ptl_op op) {
+  op.tag = EngineDriver::kUntagged;
+  return op;
+}
+
+ptl_op like(ptl_op accept, ptl_stream other, const std::string &pairs) {
+  accept.other = other;
+  accept.data = reinterpret_cast<const uint8_t *>(pairs.data());
+  accept.data_len = pairs.size();
+  return accept;
+}
+
+// An engine between a client that has said nothing yet and an origin of which it knows.
+struct Between {
+  Between() : client(accept_client(&engine, engine.listen())) {}
+  Done connect() {
+    Done done = engine.run(connect_op(client.stream, {loopback(listening.port())}));
+    origin = listening.accept();
+    return done;
+  }
+  EngineDriver engine;
+  Client client;
+  Origin listening;
+  Peer origin;
+};
+
+// Upstream agrees on |chosen| (empty: on nothing), then the client may agree by |pairs|.
+struct Agreed {
+  Done upstream, client;
+  std::string protocol;  // the client's
+};
+Agreed agree(const std::string &chosen, const std::string &pairs) {
+  Between between;
+  ptl_stream other = between.connect()->stream;
+  bssl::UniquePtr<SSL_CTX> origin = peer_server(lab().origin);
+  if (!chosen.empty()) choose_alpn(origin.get(), &chosen);
+  bssl::UniquePtr<SSL_CTX> client = peer_client();
+  offer_alpn(client.get(), "\x02h2\x08http/1.1");
+  const std::string alpn = "\x02h2\x08http/1.1";
+  std::vector<uint64_t> tags = between.engine.submit_all(
+      {quiet(linked(connect_tls_op(other, lab().client.get(), "origin.test", alpn))),
+       like(accept_tls_op(between.client.stream, lab().server.get(), lab().credential.get()), other, pairs)});
+  between.client.peer.be_client(client.get(), "origin.test");
+  between.client.peer.shake_once();  // the hello is there, whoever answers it
+  between.origin.be_server(origin.get());
+  REQUIRE(between.origin.handshake());
+  Agreed agreed;
+  agreed.upstream = between.engine.await(tags[0]);
+  if (pairs.find(std::string(1, static_cast<char>(chosen.size())) + chosen) == 0) {
+    REQUIRE(between.client.peer.handshake());
+    const uint8_t *protocol;
+    unsigned size;
+    SSL_get0_alpn_selected(between.client.peer.ssl(), &protocol, &size);
+    agreed.protocol.assign(reinterpret_cast<const char *>(protocol), size);
+  }
+  agreed.client = between.engine.await(tags[1]);
+  if (agreed.client->status != PTL_OK) {
+    // Nothing was said to the client: it can still be told in the clear what is wrong.
+    CHECK_STATUS(between.engine.run(peek_op(between.client.stream)), PTL_OK);
+  }
+  return agreed;
+}
+
+}  // namespace
+
+TEST(a_relay_to_what_its_chain_connects) {
+  Between between;
+  const std::string answer = "200";
+  std::vector<uint64_t> tags = between.engine.submit_all(
+      {quiet(linked(connect_op(between.client.stream, {loopback(between.listening.port())}))),
+       untagged(linked(write_op(between.client.stream, answer))),
+       quiet(relay_op(between.client.stream, PTL_STREAM_CONNECTED))});
+  between.origin = between.listening.accept();
+  CHECK_EQ(between.client.peer.read(3), answer);
+  between.client.peer.write("up");
+  CHECK_EQ(between.origin.read(2), std::string("up"));
+  between.origin.write("down");
+  CHECK_EQ(between.client.peer.read(4), std::string("down"));
+  between.client.peer.shutdown_write();
+  between.origin.shutdown_write();
+  CHECK_STATUS(between.engine.await(tags[0]), PTL_OK);
+  Done relayed = between.engine.await(tags[2]);
+  CHECK_STATUS(relayed, PTL_OK);
+  CHECK_EQ(relayed->bytes_out, 2u);
+  CHECK_EQ(relayed->bytes_in, 4u);
+}
+
+TEST(there_is_nothing_connected_without_a_connect) {
+  Between between;
+  CHECK_STATUS(between.engine.run(relay_op(between.client.stream, PTL_STREAM_CONNECTED)), PTL_E_STALE);
+}
+
+TEST(a_connect_that_fails_fails_its_chain_first_told_first) {
+  Between between;
+  std::vector<uint64_t> tags = between.engine.submit_all(
+      {quiet(linked(connect_op(between.client.stream, {loopback(refusing_port())}))),
+       untagged(linked(write_op(between.client.stream, "never"))), peek_op(between.client.stream)});
+  CHECK_STATUS(between.engine.await(tags[0]), PTL_E_REFUSED);
+  CHECK_STATUS(between.engine.await(tags[2]), PTL_E_REFUSED);
+  CHECK_STATUS(between.engine.run(close_op(between.client.stream)), PTL_OK);
+  CHECK(between.client.peer.await_end() == Outcome::kEnd);  // and nothing was written
+}
+
+TEST(a_quiet_completion_comes_even_if_nothing_else_does) {
+  Between between;
+  const std::string bytes = "x";
+  CHECK_STATUS(between.engine.run(quiet(write_op(between.client.stream, bytes))), PTL_OK);
+}
+
+TEST(quiet_completions_come_in_order_and_before_the_next_urgent_one) {
+  EngineDriver engine(2);
+  uint16_t port = engine.listen();
+  for (int round = 0; round < 50; round++) {
+    Client client = accept_client(&engine, port);
+    const std::string bytes = "x";
+    std::vector<uint64_t> tags = engine.submit_all(
+        {quiet(linked(write_op(client.stream, bytes))), quiet(linked(write_op(client.stream, bytes))),
+         linked(write_op(client.stream, bytes)), close_op(client.stream)});
+    CHECK_STATUS(engine.await(tags[2]), PTL_OK);
+    CHECK(engine.has(tags[0]) && engine.has(tags[1]));
+    for (uint64_t tag : {tags[0], tags[1], tags[3]}) CHECK_STATUS(engine.await(tag), PTL_OK);
+  }
+}
+
+TEST(a_quiet_failure_is_told) {
+  Between between;
+  CHECK_STATUS(between.engine.run(quiet(within(10, read_op(between.client.stream, 1)))), PTL_E_TIMEOUT);
+}
+
+TEST(the_client_agrees_on_what_upstream_chose) {
+  const std::string for_nothing("\0\x08http/1.1", 10);
+  const std::string pairs = "\x02h2\x02h2\x08http/1.1\x08http/1.1" + for_nothing;
+  Agreed h2 = agree("h2", pairs);
+  CHECK_EQ(h2.upstream.data, std::string("h2"));
+  CHECK_EQ(h2.protocol, std::string("h2"));
+  // Nothing chosen: another pair, and here one that comes first.
+  Agreed none = agree("", for_nothing);
+  CHECK_STATUS(none.client, PTL_OK);
+  CHECK_EQ(none.protocol, std::string("http/1.1"));
+}
+
+TEST(a_choice_in_no_pair_is_refused_before_anything_is_said) {
+  for (const std::string &pairs : {std::string(), std::string("\x08http/1.1\x08http/1.1")}) {
+    Agreed agreed = agree("h2", pairs);
+    CHECK_STATUS(agreed.upstream, PTL_OK);
+    CHECK_STATUS(agreed.client, PTL_E_ALPN);
+  }
+}
+
+TEST(a_stream_that_agreed_on_nothing_cannot_be_followed) {
+  Between between;
+  ptl_stream other = between.connect()->stream;  // plain TCP
+  ptl_op accept = accept_tls_op(between.client.stream, lab().server.get(), lab().credential.get());
+  const std::string pairs = std::string("\0\0", 2);
+  CHECK_STATUS(between.engine.run(like(accept, other, pairs)), PTL_E_STALE);
+  CHECK_STATUS(between.engine.run(like(accept, PTL_STREAM_CONNECTED, pairs)), PTL_E_STALE);
+}
+
+TEST(pairs_are_whole) {
+  Between between;
+  ptl_stream other = between.connect()->stream;
+  ptl_op accept = accept_tls_op(between.client.stream, lab().server.get(), lab().credential.get());
+  for (const char *pairs : {"\x02h2", "\x02h", "\x02h2\x02h2\x01"}) {
+    const std::string bytes = pairs;
+    ptl_op op = like(accept, other, bytes);
+    op.tag = 7;
+    CHECK_EQ(ptl_submit(between.engine.get(), &op, 1), PTL_E_INVALID);
+  }
+}
+
+TEST(one_certificate_for_many_names) {
+  Trust trust = new_trust({lab().root.der()}, 60000, 100);
+  ClientContext context = new_client_context(default_hello(), trust.get());
+  LeafSpec spec;
+  spec.dns = "*.origin.test";
+  Identity identity = lab().root.issue(spec);
+  bssl::UniquePtr<SSL_CTX> origin = peer_server(identity);
+  auto shake = [&](const char *name) {
+    Between between;
+    uint64_t tag = between.engine.submit(connect_tls_op(between.connect()->stream, context.get(), name));
+    between.origin.be_server(origin.get());
+    between.origin.handshake();
+    return between.engine.await(tag);
+  };
+  for (const char *name : {"a.origin.test", "b.origin.test", "a.origin.test"}) CHECK_STATUS(shake(name), PTL_OK);
+  // The chain is known to be good by now; the name is still compared.
+  for (const char *name : {"origin.test", "a.b.origin.test", "other.test", "127.0.0.1"}) {
+    CHECK_STATUS(shake(name), PTL_E_VERIFY);
+  }
+}
