@@ -1,4 +1,4 @@
-"""The dashboard asks for metrics and labels that there are, in PromQL that parses, and leaves no metric out."""
+"""The dashboard asks for metrics and labels that exist, in PromQL that parses, and shows every metric."""
 
 from __future__ import annotations
 
