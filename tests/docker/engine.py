@@ -26,6 +26,7 @@ from tests.docker.dockerfile import DOCKER, ROOT, stages
 IMAGE = "polytls:try"
 BUILD_SECONDS = 3600.0
 COMMAND_SECONDS = 120.0
+PROCESSES = 1000
 _SUITES = {"12": "bookworm", "13": "trixie", "14": "forky"}
 """debootstrap knows releases by name; tags of the image count them."""
 
@@ -48,9 +49,9 @@ class Engine:
         self.home = base
         self._podman = [podman, "--root", str(base / "storage"), "--runroot", "/run/polytls-image-try"]
         self._podman += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
-        runc = shutil.which("runc")  # crun, podman's default, wants version 2 of cgroups, and alone
-        if runc is not None:
-            self._podman += ["--runtime", runc]
+        self._runtime = shutil.which("runc")  # crun, podman's default, wants cgroups of version 2, and alone
+        if self._runtime is not None:
+            self._podman += ["--runtime", self._runtime]
 
     def __call__(self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS) -> str:
         """The standard output of a podman command. Raises `subprocess.CalledProcessError` with `check`."""
@@ -60,11 +61,24 @@ class Engine:
         self, *arguments: str, check: bool = False, seconds: float = COMMAND_SECONDS
     ) -> subprocess.CompletedProcess[str]:
         """A podman command, its outputs kept apart."""
-        command = [*self._podman, *arguments]
+        command = self.command(*arguments)
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         if check and done.returncode != 0:
             raise RuntimeError(f"podman {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
         return done
+
+    def command(self, *arguments: str) -> list[str]:
+        """The words of a podman command."""
+        return [*self._podman, *arguments]
+
+    def configuration(self, directory: Path) -> Path:
+        """A file for CONTAINERS_CONF, which gives podman's service what commands get as options."""
+        path = directory / "containers.conf"
+        ulimits = ", ".join(f'"{each}"' for each in limits() if each != "--ulimit")
+        runtime = f'runtime = "{self._runtime}"\n' if self._runtime else ""
+        engine = f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n{runtime}'
+        path.write_text(f"[containers]\ndefault_ulimits = [{ulimits}]\n{engine}", encoding="utf-8")
+        return path
 
     def version(self) -> str:
         return self("--version").strip()
@@ -73,10 +87,14 @@ class Engine:
         """What the image's configuration says."""
         return json.loads(self("image", "inspect", IMAGE))[0]
 
+    def base(self) -> str:
+        """What the Dockerfile begins at."""
+        arguments, _ = stages((DOCKER / "Dockerfile").read_text(encoding="utf-8"))
+        return arguments["BASE"]
+
     def build(self, *, pull: bool) -> str:
         """Build docker/Dockerfile as it is. What it began at, in words."""
-        arguments, _ = stages((DOCKER / "Dockerfile").read_text(encoding="utf-8"))
-        base = arguments["BASE"]
+        base = self.base()
         began_at = f"{base} of a registry" if pull else self._debootstrapped(base)
         command = [*self._podman, "build", "--file", str(DOCKER / "Dockerfile"), "--tag", IMAGE]
         # Steps are run by chroot, in the network of the machine. HEALTHCHECK is of Docker's format alone.
@@ -118,12 +136,9 @@ class Engine:
 
 
 def limits() -> list[str]:
-    """The machine's own limits: podman would ask for more than may be had."""
-    found = []
-    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-        soft, hard = resource.getrlimit(number)
-        found += ["--ulimit", f"{name}={soft}:{hard}"]
-    return found
+    """Limits that this machine grants: podman would ask for more than an unprivileged root may have."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ["--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={PROCESSES}:{PROCESSES}"]
 
 
 def _of_pip() -> list[str]:

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.docker.composed import compose, prepare
 from tests.docker.dockerfile import DOCKER
 from tests.docker.engine import IMAGE, CannotTryError, Engine
 from tests.docker.trial import Trial, holds
@@ -48,6 +49,7 @@ def main() -> int:
         return 0
     print(f"\nwith {engine.version()}, from {began_at}")
     _look(engine)
+    prepare()
     if args.write_contents:
         (DOCKER / "CONTENTS.md").write_text(_contents(engine), encoding="utf-8")
     command = ["unshare", "--net", sys.executable, "-m", "tests.docker.image_try", _INSIDE]
@@ -60,7 +62,7 @@ def _look(engine: Engine) -> None:
     config = found["Config"]
     holds(config["User"] == "10001:10001", f"the image's user is {config['User']}")
     holds(config["Entrypoint"] == ["polytls"], "the entry point is the command, without a shell")
-    check = config["Healthcheck"]["Test"]
+    check = found["Healthcheck"]["Test"]
     holds(check == ["CMD", "polytls", "check", "--local"], "the health check is polytls check")
     holds(config["StopSignal"] in ("SIGTERM", "15"), "it is stopped by SIGTERM")
     labels = config["Labels"]
@@ -103,6 +105,11 @@ def _run(engine: Engine) -> int:
         trial.runs_as_another_user()
         trial.passes_through()
         trial.says_what_is_wrong()
+    with _scratch() as directory:
+        try:
+            compose(engine, directory)
+        except CannotTryError as error:
+            print(f"--  compose.yaml was not run: {error}")
     print("image-try: everything held")
     return 0
 

@@ -83,7 +83,7 @@ def configuration(jaeger_port: int) -> tuple[dict[str, Any], int, int]:
     protocols = found["receivers"]["otlp"]["protocols"]
     protocols["http"]["endpoint"] = f"127.0.0.1:{otlp}"
     protocols["grpc"]["endpoint"] = f"127.0.0.1:{free_port()}"
-    found["exporters"]["otlp/jaeger"]["endpoint"] = f"127.0.0.1:{jaeger_port}"
+    found["exporters"]["otlp_grpc/jaeger"]["endpoint"] = f"127.0.0.1:{jaeger_port}"
     found["exporters"]["prometheus"]["endpoint"] = f"127.0.0.1:{scrape}"
     return found, otlp, scrape
 

@@ -107,7 +107,7 @@ def test_the_collector_has_a_pipeline_for_each_signal_of_what_it_defines() -> No
 
 
 def test_the_others_find_each_other() -> None:
-    host, _, port = COLLECTOR["exporters"]["otlp/jaeger"]["endpoint"].partition(":")
+    host, _, port = COLLECTOR["exporters"]["otlp_grpc/jaeger"]["endpoint"].partition(":")
     assert (host in SERVICES, port) == (True, "4317")
     (scrape,) = read("prometheus.yaml")["scrape_configs"]
     (target,) = scrape["static_configs"][0]["targets"]
