@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 SPARE_STREAMS = 1024
 """Beside two for each tunnel: connections whose head is being read, or that are being told no."""
-SPARE_FILES = 256
+SPARE_FILES = 160
 """Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
 
 FLUSH_SECONDS = 5.0
@@ -57,6 +57,8 @@ FLUSH_SECONDS = 5.0
 GC_THRESHOLD = (20_000, 20, 50)
 """Tunnels are freed by reference counts; a collector that looks every 700 objects, as by default, takes a
 tenth of Python's time to find nothing."""
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 _DEFAULT_PROFILE = "proxy.upstream.default_profile"
 
@@ -178,6 +180,8 @@ class App:
 
     def _interception(self, catalog: Catalog) -> Interception:
         # Not imported in passthrough mode: `cryptography` costs some 10 MB.
+        from polytls.config.ech import KEY as ECH_KEY
+        from polytls.config.ech import read_ech_rules
         from polytls.engine import ServerContext
         from polytls.pki.cache import LeafCache
         from polytls.pki.leaf import LeafKeys
@@ -209,6 +213,7 @@ class App:
             leaf_with_ecdsa=with_ecdsa,
             leaf_without_ecdsa=without_ecdsa,
             server_context=ServerContext(),
+            ech=read_ech_rules(settings.upstream.ech or (), self._origins.get(ECH_KEY, settings.source)),
         )
 
     def _load_root(self) -> RootCA:
@@ -313,6 +318,7 @@ async def _run(
     finally:
         lag.close()
         notes.close()
+        _deaf_to_signals()
 
 
 async def _serve(app: App, announce: Callable[[Started], None], warnings: tuple[str, ...]) -> None:
@@ -359,9 +365,17 @@ def _on_signals(app: App) -> asyncio.Event:
         stopping.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         loop.add_signal_handler(number, handle)
     return stopping
+
+
+def _deaf_to_signals() -> None:
+    """All is done but the interpreter's end: one more signal must not turn that into a death by signal."""
+    loop = asyncio.get_running_loop()
+    for number in _STOPPING:
+        loop.remove_signal_handler(number)  # which the end of the loop would, to the default
+        signal.signal(number, signal.SIG_IGN)
 
 
 def raise_file_limit() -> int:

@@ -90,6 +90,8 @@ class Kind(Enum):
     UPSTREAM_CLOSED = "upstream_closed"
     UPSTREAM_HANDSHAKE_TIMEOUT = "upstream_handshake_timeout"
     UPSTREAM_TLS_ERROR = "upstream_tls_error"
+    ECH_REJECTED = "ech_rejected"  # and, where upstream named other configs, those too
+    ECH_UNUSABLE = "ech_unusable"  # a config is set, and the profile cannot use it
     # leaf
     LEAF_FAILED = "leaf_failed"
     # client TLS
@@ -137,6 +139,19 @@ class ProxyError(PolytlsError):
     def __repr__(self) -> str:
         where = f"{self.side.value}/{self.stage.value}/{self.kind.value}"
         return f"ProxyError({where}: {self.detail})"
+
+
+class EchRejectedError(ProxyError):
+    """Upstream does not take this Encrypted ClientHello, and has proven, by a certificate for the config's
+    public name, that it may say so (RFC 9849 §6.1.6).
+
+    `retry_configs` is the ECHConfigList it gave to try once more with; empty: it gave none.
+    """
+
+    def __init__(self, retry_configs: bytes) -> None:
+        detail = "upstream rejected ECH and offers no other config to try"
+        super().__init__(Side.UPSTREAM, Stage.UPSTREAM_TLS, Kind.ECH_REJECTED, detail)
+        self.retry_configs = retry_configs
 
 
 class UserError(PolytlsError):

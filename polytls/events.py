@@ -86,6 +86,7 @@ class TunnelRecord:
     sni: str | None = None
     client_tls: TlsRecord | None = None
     upstream_tls: TlsRecord | None = None
+    ech: str | None = None  # "accepted", "retried" (then accepted), "rejected", "grease"; None: not offered
     bytes_up: int = 0
     bytes_down: int = 0
     truncated: bool = False

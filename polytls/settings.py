@@ -108,12 +108,23 @@ class MitmSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EchRule:
+    """One of [[proxy.upstream.ech]]: names, or "*.name", and the ECHConfigList they are asked for with, or
+    the file that has it."""
+
+    hosts: tuple[str, ...]
+    config_list: bytes = b""
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSettings:
     """[proxy.upstream]
 
     `default_upstream` ("host:port") is a lab override: every tunnel is dialled there, whatever its
     CONNECT names; the CONNECT host stays what SNI, leaf and verification go by. `resolve` maps a lower-case
-    name, or "*.name", to an address ("ADDR", "ADDR:PORT" or "[V6]:PORT") without DNS.
+    name, or "*.name", to an address ("ADDR", "ADDR:PORT" or "[V6]:PORT") without DNS. `ech`: rules for
+    Encrypted ClientHello; None: there are none.
     """
 
     default_upstream: str | None = None
@@ -123,6 +134,7 @@ class UpstreamSettings:
     verify_hostname: bool = True
     resolve: tuple[tuple[str, str], ...] = ()
     dns_cache_ttl: float = 30.0
+    ech: tuple[EchRule, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

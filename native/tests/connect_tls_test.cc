@@ -319,7 +319,8 @@ TEST(the_hello_that_was_sent_is_handed_out_where_it_is_asked_for) {
       EngineDriver engine;
       Peer client;
       Upstream upstream(&engine, &client);
-      ptl_op op = connect_tls_op(upstream.stream, lab().client.get(), "origin.test", "\x02h2");
+      const std::string offered = "\x02h2";
+      ptl_op op = connect_tls_op(upstream.stream, lab().client.get(), "origin.test", offered);
       if (raw) op.flags |= PTL_FLAG_RAW;
       uint64_t tag = engine.submit(op);
       std::string sent;

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from polytls.config import kinds
+from polytls.config.ech import ech_rules
 from polytls.settings import (
     AlpnPolicy,
     LeafKey,
@@ -186,6 +187,13 @@ KEYS: tuple[Key, ...] = (
         "upstream.dns_cache_ttl",
         kinds.seconds(0, MAX_DNS_CACHE_SECONDS, "0: no cache"),
         "How long an answer of the resolver is used again.",
+    ),
+    Key(
+        "proxy.upstream.ech",
+        "upstream.ech",
+        ech_rules(),
+        "Hosts whose names go upstream encrypted (ECH), and the configs their servers publish.",
+        example='[{ hosts = ["*.lab.test"], file = "ech/lab.test" }]',
     ),
     Key(
         "proxy.certificate.ca_key_path",

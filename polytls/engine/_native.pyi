@@ -52,6 +52,8 @@ class _Lib:
     PTL_E_IDLE: int
     PTL_E_LIFETIME: int
     PTL_E_CHOICE: int
+    PTL_E_ECH_REJECTED: int
+    PTL_E_ECH_UNUSABLE: int
 
     PTL_OP_ACCEPT: int
     PTL_OP_READ_HEAD: int

@@ -153,6 +153,7 @@ class Chain(Generic[T]):
         alpn: Sequence[bytes],
         timeout: float,
         raw: bool = False,
+        ech_configs: bytes = b"",
         done: Callable[[TlsFacts], None] | None = None,
     ) -> Chain[TlsFacts]:
         """See `Stream.connect_tls`."""
@@ -164,6 +165,8 @@ class Chain(Generic[T]):
         op.client_context = context.native
         op.name = name
         op.port = port
+        if ech_configs:
+            op.ech_configs, op.ech_configs_len = self._bytes(ech_configs), len(ech_configs)
         op.data, op.data_len = self._bytes(protocols), len(protocols)
         self._steps.append((read.tls, stream.side, done))
         return cast("Chain[TlsFacts]", self)

@@ -289,7 +289,7 @@ def _error(completion: CData, side: Side) -> PolytlsError:
         completion.alert,
         completion.verify_error,
         bool(completion.flight_sent),
-        said.decode("utf-8", errors="replace"),
+        said,
     )
     error = error_of(failure, side)
     if hello is not None and isinstance(error, ProxyError):

@@ -69,8 +69,9 @@ class HelloFacts(NamedTuple):
 
 
 class TlsFacts(NamedTuple):
-    """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen. `hello`: the
-    records of the ClientHello that was sent (the first, of two), where they were asked for."""
+    """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen. `retried`: after a
+    HelloRetryRequest. `ech_accepted`: upstream took the encrypted hello. `hello`: the records of the
+    ClientHello that was sent (the first, of two), where they were asked for."""
 
     version: int
     cipher: int
@@ -79,6 +80,7 @@ class TlsFacts(NamedTuple):
     alpn: bytes | None
     resumed: bool
     retried: bool
+    ech_accepted: bool
     started_ns: int
     ended_ns: int
     hello: bytes | None = None

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from polytls.engine._native import ffi, lib
-from polytls.errors import EngineError, Kind, PolytlsError, ProxyError, Side, Stage
+from polytls.errors import EchRejectedError, EngineError, Kind, PolytlsError, ProxyError, Side, Stage
 from polytls.wire.iana import cipher_suite_name, extension_name, group_name
 
 # X509_V_ERR_* (openssl/x509.h); everything else is CERTIFICATE_INVALID.
@@ -54,7 +54,12 @@ class Failure:
     alert: int
     verify_error: int
     flight_sent: bool
-    detail: str
+    data: bytes
+
+    @property
+    def detail(self) -> str:
+        """The engine's sentence about it."""
+        return self.data.decode("utf-8", errors="replace")
 
 
 def error_of(failure: Failure, side: Side) -> PolytlsError:
@@ -121,6 +126,11 @@ def _hello_error(failure: Failure) -> ProxyError:
 def _upstream_tls_error(failure: Failure) -> ProxyError:
     alert: int | None = None
     match failure.status:
+        case lib.PTL_E_ECH_REJECTED:
+            return EchRejectedError(failure.data)
+        case lib.PTL_E_ECH_UNUSABLE:
+            kind = Kind.ECH_UNUSABLE
+            detail = f"nothing was sent, so as not to name the host in the clear: {failure.detail}"
         case lib.PTL_E_VERIFY:
             kind = _VERIFY_KINDS.get(failure.verify_error, Kind.CERTIFICATE_INVALID)
             detail = f"upstream's certificate is not accepted: {failure.detail}"

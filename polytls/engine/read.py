@@ -89,6 +89,7 @@ def tls(completion: CData) -> TlsFacts:
         protocol or None,
         bool(completion.resumed),
         bool(completion.retried),
+        bool(completion.ech_accepted),
         completion.started_ns,
         completion.ended_ns,
         sent,

@@ -69,13 +69,24 @@ class Stream:
         alpn: Sequence[bytes],
         timeout: float,
         raw: bool = False,
+        ech_configs: bytes = b"",
     ) -> TlsFacts:
         """Becomes a TLS client that says it wants `host` (as SNI, unless it is an IP address) and offers the
         protocols `alpn` in this order; none: no ALPN extension. `raw`: the facts, or the `ProxyError`, hold
-        the ClientHello that was sent."""
+        the ClientHello that was sent.
+
+        With `ech_configs` (an ECHConfigList) the hello is encrypted, or the handshake fails: ECH_UNUSABLE,
+        before anything was sent, or EchRejectedError."""
         chain = self._engine.chain()
         return await chain.connect_tls(
-            self, context, host=host, port=port, alpn=alpn, timeout=timeout, raw=raw
+            self,
+            context,
+            host=host,
+            port=port,
+            alpn=alpn,
+            timeout=timeout,
+            raw=raw,
+            ech_configs=ech_configs,
         ).run()
 
     async def accept_tls(

@@ -123,7 +123,7 @@ class Mirror:
             template=compile_template(exact),
         )
         alpn = tuple(protocol.encode("latin-1") for protocol in spec.alpn)
-        return Offer(alpn, self._make(spec))
+        return Offer(alpn, self._make(spec), spec.ech_grease)
 
 
 def _shape(hello: ClientHello) -> Hashable:

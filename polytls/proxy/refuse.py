@@ -145,6 +145,8 @@ TABLE: MappingProxyType[Kind, Row] = MappingProxyType(
         Kind.UPSTREAM_CLOSED: _UPSTREAM,
         Kind.UPSTREAM_HANDSHAKE_TIMEOUT: _UPSTREAM,
         Kind.UPSTREAM_TLS_ERROR: _UPSTREAM,
+        Kind.ECH_REJECTED: _UPSTREAM,
+        Kind.ECH_UNUSABLE: _UPSTREAM,
         # leaf: without one no handshake can be completed, so there is no page either
         Kind.LEAF_FAILED: Row(alert=INTERNAL_ERROR),
         # client TLS

@@ -29,6 +29,7 @@ from polytls.policy.hello import (
 )
 from polytls.profiles import MIRROR
 from polytls.proxy import recording
+from polytls.proxy.originate import Originator
 from polytls.proxy.refuse import ESTABLISHED, Answer, Close, Page, page_reply, refusal
 from polytls.settings import Mode, NonTls
 from polytls.wire.connect import ConnectRequest, parse_connect
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from polytls.engine import (
         Accepted,
         Chain,
-        ClientContext,
         Connected,
         Credential,
         Engine,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         Stream,
         TlsFacts,
     )
-    from polytls.proxy.snapshot import Interception, Profile, Snapshot
+    from polytls.proxy.snapshot import Interception, Offer, Profile, Snapshot
     from polytls.proxy.tracker import Tunnel
 
 PAGE_SECONDS = 5.0
@@ -157,7 +157,7 @@ async def _intercept(
     _require(plan.verdict, Stage.ALPN)
     # d to g, 10.
     try:
-        await _agree_and_relay(tunnel, hello, offer.context, plan, snapshot, mitm, engine)
+        await _agree_and_relay(tunnel, hello, offer, plan, snapshot, mitm, engine)
     except ProxyError as error:
         recording.upstream_hello(record, error.hello, known)
         raise
@@ -181,16 +181,16 @@ async def _meet(
 async def _agree_and_relay(
     tunnel: Tunnel,
     hello: HelloFacts,
-    context: ClientContext,
+    offer: Offer,
     plan: AlpnPlan,
     snapshot: Snapshot,
     mitm: Interception,
     engine: Engine,
 ) -> None:
     """Upstream's handshake, which is verified and chooses the protocol; the client's, which may agree on that
-    protocol alone; the relay. In one go, unless the leaf is still being minted."""
-    client, upstream, record = tunnel.client, tunnel.dialled, tunnel.record
-    timeouts = snapshot.settings.timeouts
+    protocol alone; the relay. In one go, unless the leaf is still being minted or upstream may reject ECH."""
+    record, timeouts = tunnel.record, snapshot.settings.timeouts
+    upstream = Originator(engine, tunnel, timeouts, offer, plan.offer, mitm.ech.find(record.host or ""))
 
     def upstream_agreed(facts: TlsFacts) -> None:
         recording.upstream_tls(record, facts)
@@ -203,33 +203,24 @@ async def _agree_and_relay(
         tunnel.stage = Stage.RELAY
         recording.client_tls(record, facts)
 
-    chain = engine.chain()
-    chain.connect_tls(
-        upstream,
-        context,
-        host=record.host or "",
-        port=record.port or 0,
-        alpn=plan.offer,
-        timeout=timeouts.handshake,
-        raw=snapshot.ja4 is not None,
-        done=upstream_agreed,
-    )
-    if isinstance(tunnel.leaf, Future):
-        await chain.run()
+    if upstream.may_be_rejected or isinstance(tunnel.leaf, Future):
+        upstream_agreed(await upstream.agree(raw=snapshot.ja4 is not None))
         tunnel.stage = Stage.LEAF
         await _leaf(tunnel)
         tunnel.stage = Stage.CLIENT_TLS
-        chain = engine.chain()
+        chain: Chain[Any] = engine.chain()
+    else:
+        chain = upstream.begin(raw=snapshot.ja4 is not None, done=upstream_agreed)
     chain.accept_tls_like(
-        client,
+        tunnel.client,
         mitm.server_context,
         await _leaf(tunnel),
-        upstream=upstream,
+        upstream=tunnel.dialled,
         alpn=answers(hello.alpn, plan.offer),
         timeout=timeouts.handshake,
         done=client_agreed,
     )
-    await _relay(tunnel, chain, upstream, snapshot)
+    await _relay(tunnel, chain, tunnel.dialled, snapshot)
 
 
 async def _relay(tunnel: Tunnel, chain: Chain[Any], upstream: Stream | None, snapshot: Snapshot) -> None:

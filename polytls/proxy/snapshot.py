@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polytls.fingerprint.known import KnownJa4
     from polytls.pki.cache import LeafCache
     from polytls.pki.leaf import LeafKind
+    from polytls.policy.ech import EchConfigs
     from polytls.profiles import Catalog, HelloSpec
     from polytls.proxy.mirror import Mirror
     from polytls.proxy.resolve import Resolver
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What is offered upstream: protocols as they go on the wire, in order, and the native context."""
+    """What is offered upstream: protocols as they go on the wire, in order, and the native context.
+    `ech_grease`: where there is no real ECH, it looks as if there were."""
 
     alpn: tuple[bytes, ...]
     context: ClientContext
+    ech_grease: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Profiles:
         if spec is None:
             return None
         alpn = tuple(protocol.encode("latin-1") for protocol in spec.alpn)
-        ready = Profile(spec.name, Offer(alpn, self.contexts.get(spec)))
+        ready = Profile(spec.name, Offer(alpn, self.contexts.get(spec), spec.ech_grease))
         # By the catalog's own spellings only: what clients write must not make this grow without bound.
         if name in (spec.name, *self.catalog.aliases_of(spec)):
             self._ready[name] = ready
@@ -96,6 +99,7 @@ class Interception:
     leaf_with_ecdsa: LeafKind  # for clients that can use an ECDSA P-256 certificate
     leaf_without_ecdsa: LeafKind
     server_context: ServerContext
+    ech: EchConfigs
 
 
 @dataclass(frozen=True, slots=True)

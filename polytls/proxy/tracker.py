@@ -24,13 +24,14 @@ from polytls.proxy import recording
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polytls.engine import Accepted, Connected, Credential, HelloFacts, RelayFacts, Stream
+    from polytls.engine import Accepted, Connected, Credential, HelloFacts, RelayFacts, SocketAddress, Stream
 
 
 class Tunnel:
     """One tunnel under way. Made by `Tracker.begin`."""
 
     __slots__ = (
+        "address",
         "admitted",
         "client",
         "failed",
@@ -54,6 +55,7 @@ class Tunnel:
         self.started_ns = started_ns  # CLOCK_MONOTONIC
         self.admitted = admitted
         self.upstream: Stream | None = None
+        self.address: SocketAddress | None = None  # of upstream
         self.stage = Stage.HEAD  # where it is now; what the client can be told hangs on it
         self.hello: HelloFacts | None = None
         self.leaf: Credential | Future[Credential] | None = None
@@ -71,6 +73,7 @@ class Tunnel:
     def connected(self, facts: Connected, stage: Stage) -> None:
         """Upstream is there, and the client is being told so; the tunnel is at `stage`."""
         self.upstream = facts.stream
+        self.address = facts.address
         self.stage = stage
         self.record.reply = 200
         recording.connected(self.record, facts)

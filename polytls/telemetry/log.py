@@ -18,6 +18,8 @@ JSON: one object a line, UTF-8, keys always there, in this order, null where not
     sni         as the client sent it
     client_tls, upstream_tls
                 null or an object: version, cipher, group (IANA's names), alpn, resumed
+    ech         "accepted", "retried" (rejected, then accepted with upstream's own config), "rejected",
+                "grease" (it only looks like ECH); null: none was offered
     bytes_up, bytes_down
                 client to upstream and back: plaintext in MITM mode, the tunnel's bytes in passthrough
     truncated   upstream ended its TLS first, and without saying so (close_notify)
@@ -206,6 +208,7 @@ def json_line(record: TunnelRecord, span: SpanOf | None = None) -> str:
         f'"host":{text(record.host)},"port":{_json_number(record.port)},"mode":{text(record.mode)},'
         f'"profile":{text(record.profile)},"upstream":{text(record.upstream)},"sni":{text(record.sni)},'
         f'"client_tls":{_json_tls(record.client_tls)},"upstream_tls":{_json_tls(record.upstream_tls)},'
+        f'"ech":{text(record.ech)},'
         f'"bytes_up":{record.bytes_up},"bytes_down":{record.bytes_down},'
         f'"truncated":{"true" if record.truncated else "false"},'
         f'"seconds":{{"head":{number(seconds.head)},"resolve":{number(seconds.resolve)},'

@@ -9,6 +9,7 @@ import pytest
 from polytls.engine import ClientContext, Credential, Trust
 from polytls.engine.roots import certificates_of
 from polytls.profiles import Catalog
+from tests.engine.ech_bench import Bench
 from tests.peers.certificates import Authority, der_pair
 
 HOST = "origin.lab.test"
@@ -45,3 +46,10 @@ def catalog() -> Catalog:
 def chrome(catalog: Catalog, trust: Trust) -> ClientContext:
     spec = catalog.require("chrome", source="test", key="")
     return ClientContext(spec, trust, verify_chain=True, verify_host=True)
+
+
+@pytest.fixture(scope="session")
+def ech_bench(
+    catalog: Catalog, trust: Trust, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Bench:
+    return Bench(catalog, trust, authority, tmp_path_factory.mktemp("ech"))

@@ -32,7 +32,14 @@ class Dialer:
     near: Stream
 
     async def fetch(
-        self, spec: HelloSpec, context: ClientContext, host: str, port: int, *, path: str = "/"
+        self,
+        spec: HelloSpec,
+        context: ClientContext,
+        host: str,
+        port: int,
+        *,
+        path: str = "/",
+        ech_configs: bytes = b"",
     ) -> Fetched:
         """One request over one connection to `port` of 127.0.0.1, up to the end of the answer's head.
 
@@ -42,7 +49,9 @@ class Dialer:
         stream = connected.stream
         try:
             alpn = [name.encode() for name in spec.alpn]
-            facts = await stream.connect_tls(context, host=host, port=port, alpn=alpn, timeout=HANG_SECONDS)
+            facts = await stream.connect_tls(
+                context, host=host, port=port, alpn=alpn, timeout=HANG_SECONDS, ech_configs=ech_configs
+            )
             request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
             await stream.write(request.encode(), timeout=HANG_SECONDS)
             return Fetched(facts, await stream.read_head(_MAX_HEAD_BYTES, timeout=HANG_SECONDS))

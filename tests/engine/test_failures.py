@@ -15,7 +15,7 @@ STATUSES = {name: getattr(lib, name) for name in dir(lib) if name.startswith("PT
 OPERATIONS = {name: getattr(lib, name) for name in dir(lib) if name.startswith("PTL_OP_")}
 CLIENT, UPSTREAM, PROXY = Side.CLIENT, Side.UPSTREAM, Side.PROXY
 
-PLAIN = Failure(kind=0, status=0, alert=0, verify_error=0, flight_sent=False, detail="the detail")
+PLAIN = Failure(kind=0, status=0, alert=0, verify_error=0, flight_sent=False, data=b"the detail")
 
 
 def _failure(operation: str, status: str, **more: object) -> Failure:

@@ -86,7 +86,7 @@ def _browsers() -> Iterator[Client]:
 
 def _chromium(visit: Visit) -> None:
     with tempfile.TemporaryDirectory(dir=visit.directory, ignore_cleanup_errors=True) as profile:
-        _browse(
+        browse(
             visit,
             "chromium",
             "--headless",
@@ -102,7 +102,7 @@ def _chromium(visit: Visit) -> None:
         )
 
 
-_FIREFOX_PREFERENCES: dict[str, str | bool] = {
+FIREFOX_PREFERENCES: dict[str, str | bool] = {
     # Every name is this machine: nothing that Firefox does by itself gets out.
     "network.dns.forceResolve": "127.0.0.1",
     "network.dns.disableIPv6": True,
@@ -125,17 +125,17 @@ def _firefox(visit: Visit) -> None:
         _run("certutil", "-N", "-d", database, "--empty-password")
         _run("certutil", "-A", "-d", database, "-n", "golden", "-t", "C,,", "-i", str(visit.authority))
         lines = [
-            f"user_pref({_quoted(name)}, {_quoted(value)});" for name, value in _FIREFOX_PREFERENCES.items()
+            f"user_pref({quoted(name)}, {quoted(value)});" for name, value in FIREFOX_PREFERENCES.items()
         ]
         (Path(profile) / "user.js").write_text("\n".join(lines) + "\n", "utf-8")
-        _browse(visit, "firefox-esr", "--headless", "--no-remote", "--profile", profile, visit.url)
+        browse(visit, "firefox-esr", "--headless", "--no-remote", "--profile", profile, visit.url)
 
 
-def _quoted(value: str | bool) -> str:
+def quoted(value: str | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else f'"{value}"'
 
 
-def _browse(visit: Visit, *command: str) -> None:
+def browse(visit: Visit, *command: str) -> None:
     """Start, wait until enough has arrived, end the process group that was started."""
     environment = {**os.environ, "HOME": str(visit.directory)}
     with subprocess.Popen(

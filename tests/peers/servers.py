@@ -9,6 +9,7 @@ Each server ends with its input, so that none outlives the tests.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import socket
@@ -76,11 +77,27 @@ def nss(certificate: Path, directory: Path, *options: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def go_ech(certificates: Sequence[Path], directory: Path, **options: object) -> Iterator[int]:
+    """Go's TLS with Encrypted ClientHello; `options` as programs/ech.go has them. It answers with JSON."""
+    given = json.dumps({"certificates": [str(path) for path in certificates], **options})
+    with go_program(PROGRAMS / "ech.go", directory, given) as port:
+        yield port
+
+
+@contextlib.contextmanager
 def go(certificate: Path, directory: Path, *options: str) -> Iterator[int]:
-    program = directory / "serve-go"
-    command = [installed("go"), "build", "-o", str(program), str(PROGRAMS / "serve.go")]
-    subprocess.run(command, check=True, capture_output=True, timeout=2 * HANG_SECONDS)
-    with _telling([str(program), *options, str(certificate)]) as port:
+    with go_program(PROGRAMS / "serve.go", directory, *options, str(certificate)) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def go_program(source: Path, directory: Path, *arguments: str) -> Iterator[int]:
+    """A program in one file, built in `directory` once, that tells its port."""
+    program = directory / f"{source.stem}-go"
+    if not program.exists():
+        command = [installed("go"), "build", "-o", str(program), str(source)]
+        subprocess.run(command, check=True, capture_output=True, timeout=2 * HANG_SECONDS)
+    with _telling([str(program), *arguments]) as port:
         yield port
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from concurrent.futures import Future
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from polytls.errors import Kind, ProxyError
 from polytls.pki.cache import EXPIRY_MARGIN, CacheStats, LeafCache
 from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
+from polytls.pki.root import load_or_create
+from polytls.settings import RootKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from polytls.pki.audit import MintEvent
     from polytls.pki.root import RootCA
@@ -376,3 +380,31 @@ def test_the_wall_clock_is_the_default(root: RootCA, keys: LeafKeys) -> None:
     assert leaf.not_before < before < leaf.not_after
     assert cache.get("a.example", LeafKind.ECDSA) is leaf
     cache.close()
+
+
+def test_what_an_ecdsa_root_signs_is_there_at_once(keys: LeafKeys, tmp_path: Path) -> None:
+    root = load_or_create(tmp_path / "key", tmp_path / "certificate", None, kind=RootKey.ECDSA)
+    made = Caches(root, keys)
+    made.clock.now = datetime.now(timezone.utc).timestamp()
+    cache = made.make()
+    leaf = cache.obtain("a.test", LeafKind.ECDSA)
+    assert isinstance(leaf, Leaf)
+    assert cache.obtain("a.test", LeafKind.ECDSA) is leaf
+    assert [event.host for event in made.events] == ["a.test"]
+    rsa_leaf = cache.obtain("a.test", LeafKind.RSA)  # whose key may still be generated
+    assert isinstance(rsa_leaf, Future)
+    assert rsa_leaf.result(WAIT).kind is LeafKind.RSA
+    failed = cache.obtain("no host at all", LeafKind.ECDSA)
+    assert isinstance(failed, Future)
+    with pytest.raises(ProxyError) as caught:
+        failed.result(WAIT)
+    assert caught.value.kind is Kind.LEAF_FAILED
+    made.close()
+
+
+def test_what_an_rsa_root_signs_is_minted_on_a_thread(caches: Caches) -> None:
+    cache = caches.make()
+    minted = cache.obtain("a.test", LeafKind.ECDSA)
+    assert isinstance(minted, Future)
+    leaf = minted.result(WAIT)
+    assert cache.obtain("a.test", LeafKind.ECDSA) is leaf

@@ -22,6 +22,7 @@ import polytls.pki
 from polytls.errors import CAError
 from polytls.pki import store
 from polytls.pki.root import RootCA, load, load_or_create
+from polytls.settings import RootKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -472,3 +473,15 @@ def test_an_interrupted_start_is_finished_with_the_passphrase_alone(pair: Pair) 
     with pytest.raises(CAError, match="no passphrase is configured"):
         pair.create()
     assert pair.create(b"open sesame").certificate == root.certificate
+
+
+def test_a_root_on_p256_where_it_is_asked_for(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "private.key", tmp_path / "certificate.pem"
+    made = load_or_create(key, certificate, b"passphrase", kind=RootKey.ECDSA)
+    assert made.signs_fast
+    assert made.certificate.signature_hash_algorithm is not None
+    assert isinstance(made.certificate.public_key(), ec.EllipticCurvePublicKey)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    again = load_or_create(key, certificate, b"passphrase")
+    assert again.certificate == made.certificate
+    assert not load_or_create(tmp_path / "other" / "key", tmp_path / "other" / "cert", None).signs_fast

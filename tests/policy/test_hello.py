@@ -13,6 +13,7 @@ from polytls.policy.hello import (
     AlpnChoice,
     AlpnPlan,
     Verdict,
+    answers,
     check_sni,
     plan_alpn,
     settle_alpn,
@@ -186,3 +187,14 @@ def test_whatever_upstream_takes_of_a_narrow_offer_can_be_settled(
 @pytest.mark.parametrize("client", LISTS, ids=str)
 def test_who_can_read_a_page(client: tuple[bytes, ...] | None) -> None:
     assert speaks_http11(client) is (client is None or HTTP11 in client)
+
+
+@pytest.mark.parametrize("client", LISTS)
+@pytest.mark.parametrize("offer", [names for names in LISTS if names is not None])
+def test_answers_are_what_will_be_settled(client: tuple[bytes, ...] | None, offer: tuple[bytes, ...]) -> None:
+    told = dict(answers(client, offer))
+    for choice in (*offer, None):
+        settled = settle_alpn(client, choice)
+        assert (choice in told) == settled.verdict.allowed
+        assert told.get(choice) == settled.protocol
+    assert set(told) <= {*offer, None}

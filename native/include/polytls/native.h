@@ -63,6 +63,8 @@ const char *ptl_versions(void);
 #define PTL_E_IDLE 23        /* relay: no byte for the idle time */
 #define PTL_E_LIFETIME 24    /* relay: the lifetime passed */
 #define PTL_E_CHOICE 25      /* the server chose what was offered for show alone, or not offered at all */
+#define PTL_E_ECH_REJECTED 26 /* the server, proven to have the config's public name, does not take this ECH */
+#define PTL_E_ECH_UNUSABLE 27 /* what is offered, or the configs, rule ECH out: nothing was sent */
 
 /* ptl_status_name returns a static, lower-case name of |status|. */
 const char *ptl_status_name(int status);
@@ -243,6 +245,8 @@ typedef struct ptl_op {
   const char *name;      /* CONNECT_TLS: the host: DNS name (sent as SNI) or IP address */
   uint16_t port;         /* CONNECT_TLS: for the session cache */
   uint8_t alert;         /* CLOSE: send this fatal alert first; 0: none */
+  const uint8_t *ech_configs; /* CONNECT_TLS: an ECHConfigList (RFC 9849 section 4) to encrypt the hello with; empty: */
+  size_t ech_configs_len;     /* none. With one, no hello that names the host leaves in the clear */
 } ptl_op;
 
 /* ptl_submit hands |num_ops| operations to the engine. It returns PTL_OK, or a failure when nothing
@@ -278,6 +282,7 @@ typedef struct ptl_completion {
   uint8_t ecdsa_ok;       /* PEEK_HELLO: the client can use an ECDSA P-256 certificate */
   uint8_t has_sni;        /* PEEK_HELLO */
   uint8_t has_alpn;       /* PEEK_HELLO */
+  uint8_t ech_accepted;   /* CONNECT_TLS: upstream took the encrypted hello */
   uint16_t version;       /* *_TLS: negotiated. PEEK_HELLO: the highest offered */
   uint16_t cipher;
   uint16_t group;
@@ -287,7 +292,8 @@ typedef struct ptl_completion {
                            * CONNECT_TLS: of those at the end of |data|, with PTL_FLAG_RAW; else 0 */
   uint64_t bytes_in;      /* RELAY: from |other| to |stream| */
   uint64_t first_byte_ns; /* RELAY: when the first byte from |other| was there; 0: never */
-  uint32_t data_len;      /* head, hello, bytes read; on failure a sentence about it, UTF-8 */
+  uint32_t data_len;      /* head, hello, bytes read; on failure a sentence about it, UTF-8; with PTL_E_ECH_REJECTED the
+                           * ECHConfigList to try once more with, empty where there is none */
   uint32_t sni_len;       /* PEEK_HELLO: |data| begins with the SNI, then the ALPN list in wire form, ... */
   uint32_t alpn_len;      /* ... then the raw records. *_TLS: |data| is the negotiated protocol,
                            * with PTL_FLAG_RAW then the records sent */

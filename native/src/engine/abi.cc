@@ -38,6 +38,8 @@ const char *ptl_status_name(int status) {
     case PTL_E_IDLE: return "idle";
     case PTL_E_LIFETIME: return "lifetime";
     case PTL_E_CHOICE: return "choice";
+    case PTL_E_ECH_REJECTED: return "ech_rejected";
+    case PTL_E_ECH_UNUSABLE: return "ech_unusable";
     default: return "unknown";
   }
 }

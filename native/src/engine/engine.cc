@@ -59,6 +59,9 @@ std::unique_ptr<Op> copy(const ptl_op &from) {
   op->port = from.port;
   op->alert = from.alert;
   if (from.data_len != 0) op->data.assign(from.data, from.data + from.data_len);
+  if (from.ech_configs_len != 0) {
+    op->ech_configs.assign(from.ech_configs, from.ech_configs + from.ech_configs_len);
+  }
   if (from.num_addresses != 0) {
     op->addresses.assign(from.addresses, from.addresses + from.num_addresses);
   }

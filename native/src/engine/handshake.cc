@@ -33,8 +33,8 @@ bool paired_protocol(const std::vector<uint8_t> &pairs, const SSL *ssl, std::str
 void Loop::start_tls(Op *op, Stream *stream) {
   std::unique_ptr<TlsLayer> layer;
   if (op->kind == PTL_OP_CONNECT_TLS) {
-    layer = TlsLayer::client(std::move(op->client_context), op->name, op->port, op->data, stream,
-                             &stream->tls);
+    layer = TlsLayer::client(std::move(op->client_context), op->name, op->port, op->data,
+                             op->ech_configs, stream, &stream->tls);
   } else {
     std::string protocol(op->data.begin(), op->data.end());
     if (op->other != 0) {
@@ -95,7 +95,11 @@ void Loop::try_handshake(Stream *stream) {
   } else {
     completion.alert = static_cast<uint8_t>(failure.alert);
     completion.verify_error = failure.verify_error;
-    attach_text(&completion, failure.detail);
+    if (failure.status == PTL_E_ECH_REJECTED) {
+      attach_data(&completion, failure.ech_retry_configs.data(), failure.ech_retry_configs.size());
+    } else {
+      attach_text(&completion, failure.detail);
+    }
   }
   complete(op, completion);
 }
@@ -112,6 +116,7 @@ void Loop::handshake_done(Op *op, Stream *stream) {
   completion.sigalg = stream->tls->is_client() ? SSL_get_peer_signature_algorithm(ssl) : 0;
   completion.resumed = SSL_session_reused(ssl) == 1;
   completion.retried = SSL_used_hello_retry_request(ssl) == 1;
+  completion.ech_accepted = SSL_ech_accepted(ssl) == 1;
   const uint8_t *protocol;
   unsigned protocol_len;
   SSL_get0_alpn_selected(ssl, &protocol, &protocol_len);

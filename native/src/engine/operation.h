@@ -43,6 +43,7 @@ struct Op {
   uint16_t port = 0;
   uint8_t alert = 0;
   std::vector<uint8_t> data;
+  std::vector<uint8_t> ech_configs;
   std::vector<ptl_address> addresses;
   std::string name;
   Ref<ptl_client_context> client_context;

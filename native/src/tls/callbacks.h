@@ -21,6 +21,8 @@ struct LayerCallbacks {
                          unsigned in_len, void *arg);
   static int new_session(SSL *ssl, SSL_SESSION *session);
   static void info(const SSL *ssl, int type, int value);
+  static void message(int is_write, int version, int content_type, const void *bytes, size_t size, SSL *ssl,
+                      void *arg);
 
  private:
   static int bio_read(BIO *bio, char *out, int size);

@@ -50,6 +50,8 @@ int status_of_reason(int reason, bool saw_record) {
     case SSL_R_WRONG_CURVE:
     case SSL_R_UNEXPECTED_EXTENSION:
       return PTL_E_CHOICE;
+    case SSL_R_ECH_REJECTED:
+      return PTL_E_ECH_REJECTED;
     case SSL_R_KEY_USAGE_BIT_INCORRECT:
       return PTL_E_KEY_USAGE;
     default:
@@ -90,7 +92,18 @@ long LayerCallbacks::bio_ctrl(BIO *, int command, long, void *) { return command
 
 ssl_verify_result_t LayerCallbacks::verify(SSL *ssl, uint8_t *out_alert) {
   TlsLayer *self = layer(ssl);
-  self->extra_->verdict = self->client_context_->verify(ssl, self->extra_->name);
+  // A server that does not take the encrypted hello proves to be the one that published the config: only then is it
+  // believed, and only as to which configs to try next (RFC 9849 section 6.1.7).
+  const char *public_name;
+  size_t public_name_len;
+  SSL_get0_ech_name_override(ssl, &public_name, &public_name_len);
+  const bool rejected = public_name_len != 0;
+  self->extra_->verdict = self->client_context_->verify(
+      ssl, rejected ? std::string(public_name, public_name_len) : self->extra_->name);
+  if (rejected && !self->extra_->verdict.ok) {
+    self->extra_->verdict.detail += " (upstream rejected ECH, and this certificate is not one for the public name " +
+                                    std::string(public_name, public_name_len) + ")";
+  }
   // What X.509 had to say on its way is in the verdict; in the queue it would pass for the handshake's error.
   ERR_clear_error();
   if (self->extra_->verdict.ok) return ssl_verify_ok;
@@ -124,6 +137,10 @@ int LayerCallbacks::new_session(SSL *ssl, SSL_SESSION *session) {
   return 1;  // the session is ours
 }
 
+void LayerCallbacks::message(int is_write, int, int content_type, const void *, size_t, SSL *ssl, void *) {
+  if (is_write && content_type == SSL3_RT_CLIENT_HELLO_INNER) layer(ssl)->extra_->encrypted_hello = true;
+}
+
 void LayerCallbacks::info(const SSL *ssl, int type, int value) {
   if (type == SSL_CB_WRITE_ALERT) layer(ssl)->sent_alert_ = static_cast<uint8_t>(value & 0xff);
 }
@@ -132,11 +149,20 @@ TlsLayer::~TlsLayer() = default;
 
 std::unique_ptr<TlsLayer> TlsLayer::client(Ref<ptl_client_context> context, const std::string &name,
                                            uint16_t port, const std::vector<uint8_t> &alpn,
-                                           Sink *sink, std::unique_ptr<TlsLayer> *below) {
+                                           const std::vector<uint8_t> &ech_configs, Sink *sink,
+                                           std::unique_ptr<TlsLayer> *below) {
   bssl::UniquePtr<SSL> ssl = context->new_ssl(name, alpn);
+  if (ssl && !ech_configs.empty() &&
+      !SSL_set1_ech_config_list(ssl.get(), ech_configs.data(), ech_configs.size())) {
+    ssl.reset();
+  }
   std::unique_ptr<TlsLayer> layer(new TlsLayer(sink));
   layer->extra_ = std::make_unique<Extra>();
   layer->extra_->name = name;
+  if (ssl && !ech_configs.empty()) {
+    layer->extra_->wants_ech = true;
+    SSL_set_msg_callback(ssl.get(), LayerCallbacks::message);
+  }
   if (ssl && context->resumes()) {
     layer->extra_->session_key = name + ":" + std::to_string(port);
     bssl::UniquePtr<SSL_SESSION> session = context->sessions()->take(layer->extra_->session_key);
@@ -249,6 +275,10 @@ std::string TlsLayer::take_first_flight() {
 }
 
 bool TlsLayer::write_below(const uint8_t *bytes, size_t size) {
+  if (!handshaken_ && extra_->wants_ech && !extra_->encrypted_hello) {
+    extra_->would_be_clear = true;  // BoringSSL goes on without ECH where it cannot be used; we do not
+    return false;
+  }
   if (first_flight_ && !saw_byte_) first_flight_->append(reinterpret_cast<const char *>(bytes), size);
   if (!handshaken_ && !flight_sent_) note_flight(bytes, size);
   if (below_) return below_->write(bytes, size);
@@ -262,6 +292,12 @@ TlsLayer::Step TlsLayer::handshake(TlsFailure *out_failure) {
     handshaken_ = true;
     if (extra_->session_key.empty()) extra_.reset();
     return Step::kDone;
+  }
+  if (extra_->would_be_clear) {
+    ERR_clear_error();
+    out_failure->status = PTL_E_ECH_UNUSABLE;
+    out_failure->detail = "ECH cannot be used with what is offered: it needs TLS 1.3 and a config of a known kind";
+    return Step::kFailed;
   }
   int error = SSL_get_error(ssl_.get(), result);
   if (error == SSL_ERROR_ZERO_RETURN) {
@@ -294,6 +330,12 @@ void TlsLayer::explain(TlsFailure *out) {
     out->alert = sent_alert_;
     out->detail = text != nullptr ? text : "TLS failed";
     if ((flags & ERR_FLAG_STRING) != 0 && data[0] != '\0') out->detail += std::string(" (") + data + ")";
+    if (out->status == PTL_E_ECH_REJECTED) {
+      const uint8_t *configs;
+      size_t configs_len;
+      SSL_get0_ech_retry_configs(ssl_.get(), &configs, &configs_len);
+      out->ech_retry_configs.assign(configs, configs + configs_len);
+    }
     if (out->status == PTL_E_VERIFY && extra_) {
       out->verify_error = extra_->verdict.error;
       out->detail = extra_->verdict.detail;

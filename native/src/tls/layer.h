@@ -37,6 +37,7 @@ struct TlsFailure {
   int alert = 0;
   int verify_error = 0;
   std::string detail;
+  std::vector<uint8_t> ech_retry_configs;
 };
 
 class TlsLayer {
@@ -47,7 +48,8 @@ class TlsLayer {
   // outlive it. |below| is the layer this one stands on, if any; a new layer owns it, and where
   // there is none it stays where it was, so that a refused argument never takes the encryption off a stream.
   static std::unique_ptr<TlsLayer> client(Ref<ptl_client_context> context, const std::string &name,
-                                          uint16_t port, const std::vector<uint8_t> &alpn, Sink *sink,
+                                          uint16_t port, const std::vector<uint8_t> &alpn,
+                                          const std::vector<uint8_t> &ech_configs, Sink *sink,
                                           std::unique_ptr<TlsLayer> *below);
   static std::unique_ptr<TlsLayer> server(Ref<ptl_server_context> context,
                                           Ref<ptl_credential> credential, std::string protocol,
@@ -111,6 +113,9 @@ class TlsLayer {
     std::string protocol;     // server: the one to agree on
     RecordWatch watch;        // server: what the client sends
     Verdict verdict;
+    bool wants_ech = false;        // client: no hello may leave that is not encrypted
+    bool encrypted_hello = false;  // client: one was made
+    bool would_be_clear = false;   // client: one was not, and was kept back
   };
   std::unique_ptr<Extra> extra_;
   std::unique_ptr<std::string> first_flight_;  // where it is kept
