@@ -46,7 +46,7 @@ class Engine:
             raise CannotTryError("podman is not installed (Debian, Ubuntu: apt-get install podman runc)")
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polytls" / "image-try"
         base.mkdir(parents=True, exist_ok=True)
-        self.home = base
+        self.home = base  # no RUN may mount at a directory above: buildah 1.28 would empty the step's root
         self._podman = [podman, "--root", str(base / "storage"), "--runroot", "/run/polytls-image-try"]
         self._podman += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
         self._runtime = shutil.which("runc")  # crun, podman's default, wants cgroups of version 2, and alone
