@@ -34,7 +34,7 @@ CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
 .DEFAULT_GOAL := help
 .PHONY: help build run demo demo-otlp test check lint format declarations native-test native-test-asan \
 	native-test-tsan fuzz fuzz-compiler fuzz-build fuzz-grow valgrind valgrind-found boringssl-test \
-	bench bench-build bench-peers callgrind wheel clean distclean tools
+	bench bench-build bench-peers callgrind wheel image-try image-lock clean distclean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,6 +138,14 @@ callgrind: build bench-build ## Instructions of the pure native paths, against w
 wheel: $(INSTALLED) ## Build a wheel into dist/
 	@$(PY) -m pip wheel --no-deps --wheel-dir dist -v .
 
+image-try: build ## Build docker/Dockerfile and run the image, without a registry (needs root and podman)
+	@$(PY) -m tests.docker.image_try $(ARGS)
+
+image-lock: $(INSTALLED) ## Pin anew what the image installs: docker/requirements*.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv
+	@$(call lock,requirements.txt,pyproject.toml --extra otlp)
+	@$(call lock,requirements-build.txt,docker/requirements-build.in)
+
 clean: ## Remove what was built here; the cache of BoringSSL stays
 	rm -rf build dist polytls/engine/_native*.so
 	find polytls tests native -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -154,6 +162,12 @@ $(PY) native/boringssl/prepare.py --sanitize $(2)$(if $(3),$(comma)$(3)) >/dev/n
 @$(CTEST) --test-dir build/$(1) --output-on-failure --no-tests=error
 endef
 comma := ,
+
+# $(call lock,file,sources): for Debian 13's Python, with every hash of every file, so that all processors can use it.
+define lock
+{ echo "# Made by \`make image-lock\`; do not edit." && $(BIN)/uv pip compile --quiet $(2) \
+  --python-version 3.13 --generate-hashes --no-annotate --no-header; } > docker/$(1).new && mv docker/$(1).new docker/$(1)
+endef
 
 # The environment, made anew when what it holds has changed.
 $(INSTALLED): pyproject.toml | tools

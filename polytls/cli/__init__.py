@@ -80,7 +80,7 @@ def _failed(sentence: str, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
-    from polytls.cli import ca, capture, fingerprint, profiles, serve
+    from polytls.cli import ca, capture, check, fingerprint, profiles, serve
 
     parser = argparse.ArgumentParser(
         prog="polytls",
@@ -92,6 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=_VERSION)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in (serve, profiles, capture, fingerprint, ca):
+    for verb in (serve, check, profiles, capture, fingerprint, ca):
         verb.add_to(verbs)
     return parser

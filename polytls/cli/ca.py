@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polytls.cli.configured import add_config
 from polytls.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export.add_argument("--out", type=Path, metavar="FILE", help="write to FILE instead of stdout")
     export.set_defaults(run=run_export)
     for each in (show, export):
-        each.add_argument("--config", type=Path, metavar="FILE", help="configuration (TOML) that names it")
+        add_config(each, "configuration (TOML) that names it")
         each.add_argument("--ca-dir", type=Path, metavar="DIR", help="the directory it is in (ca)")
 
 

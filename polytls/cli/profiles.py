@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polytls.cli.configured import add_config
+
 if TYPE_CHECKING:
     from polytls.profiles import Catalog
     from polytls.settings import Settings
@@ -94,7 +96,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     diff = _add_diff(what)
     verify = _add_verify(what)
     for each in (listing, show, learn, diff, verify):
-        each.add_argument("--config", type=Path, metavar="FILE", help="configuration (TOML) with profiles")
+        add_config(each, "configuration (TOML) with profiles")
         each.add_argument("--profiles", type=Path, metavar="DIR", help="profile files, NAME.toml")
 
 

@@ -1,7 +1,7 @@
 """``polytls serve``: run the proxy until it is told to stop.
 
 Options are the last layer of the configuration: each sets one key of the file, over the environment, over
-``--config``. Without ``--config`` no file is read.
+``--config``. Without it, and without POLYTLS_CONFIG, no file is read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from polytls.cli.configured import add_config
 
 if TYPE_CHECKING:
     from polytls.settings import Address, Settings
@@ -41,7 +43,7 @@ new tunnels, open ones get the drain time to end; a second one ends them at once
 exit codes: 0 stopped by a signal, 1 could not run (address in use), 2 wrong option or configuration
 """
 
-_MODES = {"mitm": True, "passthrough": False}
+MODES = {"mitm": True, "passthrough": False}
 
 # Option (as argparse names it) -> key of the configuration. Two are not one to one: --mode and --ca-dir.
 _KEYS = {
@@ -71,9 +73,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--config", type=Path, metavar="FILE", help="configuration (TOML); options go over it")
+    add_config(parser, "configuration (TOML), instead of POLYTLS_CONFIG; options go over it")
     add("--listen", metavar="ADDR", help="IPV4:PORT or [IPV6]:PORT; port 0: any free one (127.0.0.1:8080)")
-    add("--mode", choices=tuple(_MODES), help="terminate TLS, or relay it untouched (mitm)")
+    add("--mode", choices=tuple(MODES), help="terminate TLS, or relay it untouched (mitm)")
     add("--profile", metavar="NAME", help="upstream profile of tunnels that ask for none (default)")
     add("--profiles", metavar="DIR", help="profile files, NAME.toml, beside the built-in profiles")
     add("--ca-dir", type=Path, metavar="DIR", help=f"root CA: {KEY_NAME} and {CERT_NAME} in DIR (ca)")
@@ -143,7 +145,7 @@ def overrides(args: argparse.Namespace) -> dict[str, object]:
         if value is not None:
             found[key] = value
     if getattr(args, "mode", None) is not None:
-        found["proxy.mitm.enabled"] = _MODES[args.mode]
+        found["proxy.mitm.enabled"] = MODES[args.mode]
     if args.ca_dir is not None:
         found["proxy.certificate.ca_key_path"] = str(args.ca_dir / KEY_NAME)
         found["proxy.certificate.ca_cert_path"] = str(args.ca_dir / CERT_NAME)
@@ -164,7 +166,7 @@ def announcement(started: Started) -> str:
     threads = "1 thread" if started.threads == 1 else f"{started.threads} threads"
     if started.workers > 1:
         threads = f"{started.workers} workers, {threads} each"
-    url = f"http://{_reachable(started.address)}"
+    url = f"http://{reachable(started.address)}"
     lines = [f"PolyTLS {__version__}: {settings.mode.value} on http://{started.address}, {threads}"]
     curl = ["curl", "-x", url, "https://example.com/"]
     if started.root_fingerprint is not None:
@@ -180,12 +182,12 @@ def announcement(started: Started) -> str:
     return "\n".join(lines)
 
 
-def _reachable(address: Address) -> str:
+def reachable(address: Address) -> Address:
     """The address as a client on this machine may use it: "any" is no address to connect to."""
     from dataclasses import replace
 
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host)
-    return str(address if local is None else replace(address, host=local))
+    return address if local is None else replace(address, host=local)
 
 
 def _advice(error: ListenError) -> str:

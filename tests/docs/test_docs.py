@@ -22,6 +22,7 @@ DOCUMENTS = sorted(
         *ROOT.glob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
         ROOT / "ca" / "README.md",
+        ROOT / "docker" / "README.md",
         ROOT / "native" / "boringssl" / "README.md",
         ROOT / "tests" / "bench" / "README.md",
     ]
@@ -32,7 +33,7 @@ _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]+`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
-_COMMAND = re.compile(r"(?<![\w./-])(?:\.venv/bin/)?polytls (serve|ca|profiles)\b([^`\n#]*)")
+_COMMAND = re.compile(r"(?<![\w./-])(?:\.venv/bin/)?polytls (serve|check|ca|profiles)\b([^`\n#]*)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _FILE = re.compile(r"`((?:polytls|native|tests|config|docs)/[\w./-]*[\w/])`")
 _TARGET = re.compile(r"`make ([a-z-]+)`")
@@ -107,7 +108,7 @@ def test_every_option_named_in_the_prose_exists_somewhere() -> None:
     curl = {"--cacert", "--proxy-header", "--header", "--http1.1", "--connect-to"}
     prepare = {"--sanitize", "--source-only"}
     for document in DOCUMENTS:
-        if document.name == "ca.md" or document.parent.name == "bench":
+        if document.name == "ca.md" or document.parent.name in ("docker", "bench"):
             continue  # full of other programs' options
         options = set(re.findall(r"`(--[a-z][a-z0-9.-]*)", text_of(document)))
         assert options <= ours | curl | prepare, name_of(document)
