@@ -125,6 +125,8 @@ class ProxyError(PolytlsError):
     """
 
     hello: bytes | None = None
+    hello_begun = False
+    """HELLO_TIMEOUT: some bytes of a ClientHello had come."""
 
     def __init__(
         self, side: Side, stage: Stage, kind: Kind, detail: str, *, alert: int | None = None

@@ -166,6 +166,32 @@ TEST(a_choice_in_no_pair_is_refused_before_anything_is_said) {
   }
 }
 
+TEST(what_waits_behind_what_has_just_succeeded_is_cancelled_too) {
+  EngineDriver engine;
+  Client client = accept_client(&engine, engine.listen());
+  const std::string bytes = "x";
+  for (int round = 0; round < 200; round++) {
+    // The loop takes both at once, as often as not: then the first write is done, and nothing is under way.
+    std::vector<uint64_t> tags = engine.submit_all({linked(write_op(client.stream, bytes)),
+                                                    linked(write_op(client.stream, bytes)),
+                                                    read_op(client.stream, 1)});
+    engine.cancel(client.stream, tags[2]);
+    CHECK_STATUS(engine.await(tags[2]), PTL_E_CANCELLED);
+    for (uint64_t tag : {tags[0], tags[1]}) engine.await(tag);
+  }
+}
+
+TEST(a_stream_in_the_middle_of_its_handshake_cannot_be_followed) {
+  Between between;
+  ptl_stream other = between.connect()->stream;
+  uint64_t shaking = between.engine.submit(connect_tls_op(other, lab().client.get(), "origin.test"));
+  const std::string pairs = std::string("\0\0", 2);
+  ptl_op accept = accept_tls_op(between.client.stream, lab().server.get(), lab().credential.get());
+  CHECK_STATUS(between.engine.run(like(accept, other, pairs)), PTL_E_STALE);
+  between.engine.cancel(other, shaking);
+  CHECK_STATUS(between.engine.await(shaking), PTL_E_CANCELLED);
+}
+
 TEST(a_stream_that_agreed_on_nothing_cannot_be_followed) {
   Between between;
   ptl_stream other = between.connect()->stream;  // plain TCP

@@ -262,6 +262,22 @@ TEST(a_record_that_does_not_decrypt) {
   CHECK_EQ(tunnel.origin.error(), SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
 }
 
+// It is looked at before anything is decrypted: whoever sits in between can put it there. The end must not look like one
+// that upstream meant.
+TEST(a_record_of_another_version) {
+  EngineDriver engine;
+  TunnelSpec spec;
+  spec.tls = true;
+  Tunnel tunnel = open_tunnel(&engine, engine.listen(), spec);
+  uint64_t relaying = engine.submit(relay_op(tunnel.stream, tunnel.other));
+  Peer below(ptl::Fd(dup(tunnel.origin.fd())));
+  below.write(std::string("\x17\x03\x01\x00\x20", 5) + noise(32, 1));
+  Done done = engine.await(relaying);
+  CHECK_STATUS(done, PTL_E_TLS);
+  CHECK_EQ(done->side, PTL_SIDE_OTHER);
+  CHECK(tunnel.client.await_end() == Outcome::kTruncated);
+}
+
 TEST(a_stop_with_live_relays) {
   EngineDriver engine(2);
   uint16_t port = engine.listen();

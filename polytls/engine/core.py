@@ -317,6 +317,8 @@ def _error(completion: CData, side: Side) -> PolytlsError:
         said,
     )
     error = error_of(failure, side)
-    if hello is not None and isinstance(error, ProxyError):
-        error.hello = hello
+    if isinstance(error, ProxyError):
+        if hello is not None:
+            error.hello = hello
+        error.hello_begun = completion.kind == lib.PTL_OP_PEEK_HELLO and bool(completion.truncated)
     return error

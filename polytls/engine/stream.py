@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 MAX_HELLO_BYTES = 65_536
 """Real hellos have 0.2 to 4 KB, post-quantum shares and tickets included; beyond this nobody means well."""
 
-_NOT_BEGUN = frozenset(
-    {"closed", "cancelled", "shutdown", "stale", "busy", "invalid", "reset", "io", "nomem"}
-)
-"""Failures of a relay that may be those of the step before it: its streams may still be open."""
+_BEGUN = frozenset({None, "idle", "lifetime", "tls", "alert"})
+"""How only a relay ends that had begun. Else its streams may still be open, and are closed once more."""
 
 
 class Stream:
@@ -107,8 +105,8 @@ class Stream:
         return await chain.relay(self, upstream, idle=idle, lifetime=lifetime, half_idle=half_idle).run()
 
     def relayed(self, upstream: Stream | None, facts: RelayFacts) -> None:
-        """A relay of this stream has ended so: the engine has closed both, unless it had not begun."""
-        if facts.failure not in _NOT_BEGUN:
+        """A relay of this stream has ended so. If it had begun, the engine has closed both."""
+        if facts.failure in _BEGUN:
             self.closed = True
             if upstream is not None:
                 upstream.closed = True

@@ -85,7 +85,8 @@ class LeafCache(Generic[T]):
         days: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`build` and `audit` are called on the cache's threads, once per mint. `clock` gives POSIX seconds.
+        """`build` and `audit` are called once per mint, on the cache's threads or, by `obtain`, on the
+        caller's. `clock` gives POSIX seconds.
 
         Raises ValueError if `ttl` is negative, `max_entries` below 1, or `days` out of `mint_leaf`'s range.
         """
@@ -127,13 +128,12 @@ class LeafCache(Generic[T]):
         if not (self._root.signs_fast and kind is LeafKind.ECDSA):  # whose key is there from the start
             return self.mint(host, kind)
         key = (host, kind)
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
         with self._lock:
-            shared = self._in_flight.get(key)
-            if shared is not None:
-                return shared
-            future: Future[T] = Future()
-            future.set_running_or_notify_cancel()
-            self._in_flight[key] = future
+            ours = not self._closed and self._in_flight.setdefault(key, future) is future
+        if not ours:
+            return self.mint(host, kind)
         self._run(key, future)
         return future if future.exception() else future.result()
 

@@ -26,6 +26,7 @@ _RELAY_KINDS = MappingProxyType(
         "reset": (Kind.CLIENT_RESET, Kind.UPSTREAM_RESET),
         "closed": (Kind.CLIENT_RESET, Kind.UPSTREAM_RESET),  # gone while there was something to write to it
         "io": (Kind.CLIENT_RESET, Kind.UPSTREAM_RESET),
+        "timeout": (Kind.CLIENT_RESET, Kind.UPSTREAM_RESET),  # of the 200 before it: it was not taken
         "tls": (Kind.RELAY_TLS_ERROR, Kind.RELAY_TLS_ERROR),
         "alert": (Kind.RELAY_TLS_ERROR, Kind.RELAY_TLS_ERROR),
     }
@@ -34,7 +35,6 @@ _LIMITS = MappingProxyType(
     {
         "idle": (Kind.IDLE_TIMEOUT, "no byte was moved for the idle time"),
         "lifetime": (Kind.LIFETIME, "the tunnel reached its longest lifetime"),
-        "timeout": (Kind.LIFETIME, "the tunnel reached its longest lifetime"),
     }
 )
 

@@ -111,8 +111,10 @@ class Server:
     def end(self) -> None:
         """Tell every tunnel to end now. A `drain` under way is done when they have."""
         for tunnel, task in list(self.tracker.live.items()):
-            # The engine first: what it has done by now comes before that it was told to end.
-            if (tunnel.told_to_end or not tunnel.end()) and task is not None:
+            # The engine first: what it has done by now comes before that it was told to end. It is asked each
+            # time: what was under way may have succeeded in that very moment, and led to something else.
+            asked = tunnel.end()
+            if (tunnel.told_to_end or not asked) and task is not None:
                 task.cancel()
             tunnel.told_to_end = True
 
@@ -154,11 +156,14 @@ class Server:
             failure = self._unforeseen(tunnel, error)
         else:
             return
-        if tunnel.told_to_end:
-            tunnel.fail(tunnel.cut_short())
-            return
-        tunnel.fail(failure)
-        await session.tell(tunnel, failure, snapshot)
+        try:
+            if tunnel.told_to_end:
+                tunnel.fail(tunnel.cut_short())
+            else:
+                tunnel.fail(failure)
+                await session.tell(tunnel, failure, snapshot)
+        finally:
+            del failure  # it holds this frame, and the frame would hold it and the tunnel
 
     def _led(self, tunnel: Tunnel, task: asyncio.Task[None]) -> None:
         """A tunnel's task is done, however."""

@@ -138,7 +138,8 @@ async def _intercept(
         raw = profile.offer is None or known is not None
         hello = await _meet(tunnel, addresses, snapshot, engine, raw=raw)
     except ProxyError as error:
-        if settings.non_tls is NonTls.RELAY and error.kind in _NO_HELLO and tunnel.upstream is not None:
+        silent = error.kind in _NO_HELLO and not error.hello_begun
+        if settings.non_tls is NonTls.RELAY and silent and tunnel.upstream is not None:
             # A client that does not speak TLS, at least not first.
             tunnel.record.mode = Mode.PASSTHROUGH.value
             tunnel.stage = Stage.RELAY
@@ -194,6 +195,7 @@ async def _agree_and_relay(
 ) -> None:
     """Upstream's handshake, which is verified and chooses the protocol; the client's, which may agree on that
     protocol alone; the relay. In one go, unless the leaf is still being minted or upstream may reject ECH."""
+    _require_wanted(tunnel)
     record, timeouts = tunnel.record, snapshot.settings.timeouts
     upstream = Originator(engine, tunnel, timeouts, offer, plan.offer, mitm.ech.find(record.host or ""))
 
@@ -231,6 +233,7 @@ async def _agree_and_relay(
 async def _relay(tunnel: Tunnel, chain: Chain[Any], upstream: Stream | None, snapshot: Snapshot) -> None:
     """Step 10, at the end of a chain that has what must succeed before."""
     timeouts = snapshot.settings.timeouts
+    _require_wanted(tunnel)
     chain.relay(
         tunnel.client,
         upstream,
@@ -338,6 +341,12 @@ async def _leaf(tunnel: Tunnel) -> Credential:
 
 def _leaf_failed(detail: str) -> ProxyError:
     return ProxyError(Side.PROXY, Stage.LEAF, Kind.LEAF_FAILED, detail)
+
+
+def _require_wanted(tunnel: Tunnel) -> None:
+    """What was under way when the tunnel was told to end may have succeeded all the same."""
+    if tunnel.told_to_end:
+        raise tunnel.cut_short()
 
 
 def _require(verdict: Verdict, stage: Stage) -> None:

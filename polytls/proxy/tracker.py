@@ -80,11 +80,15 @@ class Tunnel:
         recording.connected(self.record, facts)
 
     def relayed(self, facts: RelayFacts) -> None:
-        """The relay is over."""
+        """The relay is over. Says so whatever goes wrong here: without it there would be no record."""
         self.relaying = False
         self.client.relayed(self.upstream, facts)
-        recording.relayed(self, facts)
-        self.tracker.relay_over(self)
+        if self not in self.tracker.live:
+            return  # its task was cancelled in the moment in which the relay began: the record is out
+        try:
+            recording.relayed(self, facts)
+        finally:
+            self.tracker.relay_over(self)
 
     def fail(self, error: ProxyError) -> None:
         """Write into the record that this is what the tunnel ended in. Only the first failure counts."""

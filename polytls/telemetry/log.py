@@ -49,7 +49,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from json.encoder import encode_basestring
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import TextIO
 
 from polytls.events import TlsRecord, TunnelRecord
@@ -315,7 +315,9 @@ def _printable(text: str) -> str:
 
 
 def _json_text(text: str | None) -> str:
-    return "null" if text is None else encode_basestring(text)
+    if text is None:
+        return "null"
+    return encode_basestring(text) if text.isprintable() else encode_basestring_ascii(text)
 
 
 def _json_ja4(record: TunnelRecord) -> str:

@@ -109,7 +109,10 @@ def test_a_client_that_does_not_speak_tls_is_relayed_where_the_settings_say_so(
     with tunnel(proxy, HOST, speaks_first.port) as connection:
         assert read_all(connection) == b"220 ready\r\n"
     assert proxy.record().mode == "passthrough"
-    # What is TLS is still looked at.
+    # What is TLS is still looked at, and half of a hello is no way around that.
+    assert answer_to_hello(proxy, plain_echo.port, client_hello("evil.test")[:50]) == b""
+    record = proxy.record()
+    assert (record.outcome, record.mode) == ("hello_timeout", "mitm")
     assert alert_of(answer_to_hello(proxy, plain_echo.port, client_hello("evil.test"))) == 112
     assert proxy.record().outcome == "sni_mismatch"
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from tests.proxy.harness import (
     Proxy,
     ask,
     client_context,
+    client_hello,
     connect_head,
     dial,
     read_all,
@@ -106,6 +108,28 @@ def test_who_is_in_the_backlog_when_a_drain_begins_is_told_so(
         replies = [read_reply(client) for client in clients]
     assert {reply.status for reply in replies} == {503}
     assert {proxy.record().outcome for _ in clients} == {"draining"}
+
+
+def test_what_succeeds_in_the_moment_of_the_end_leads_nowhere(
+    start: Start, mitm_settings: Settings, tls_echo: Origin
+) -> None:
+    """The look at the hello is over, natively, and nobody has been told yet: too late to be cancelled."""
+    proxy = start(mitm_settings)
+    engine, server = proxy.app.engine, proxy.app.server
+    assert engine is not None
+    assert server is not None
+    with tunnel(proxy, "origin.test", tls_echo.port) as connection:
+
+        def end() -> None:
+            # On the event loop, which therefore takes no completion meanwhile.
+            connection.sendall(client_hello("origin.test"))
+            while engine.stats().operations:
+                time.sleep(0.001)
+            server.end()
+
+        proxy.call(end)
+        assert proxy.record().outcome == "drained"
+        assert read_all(connection) == b""
 
 
 @pytest.mark.parametrize("by_signal", [False, True])

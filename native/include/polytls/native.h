@@ -284,7 +284,8 @@ typedef struct ptl_completion {
   uint8_t flight_sent;    /* *_TLS: our own handshake flight went out before the failure */
   uint8_t resumed;
   uint8_t retried;        /* a HelloRetryRequest took place */
-  uint8_t truncated;      /* RELAY: |other| ended first, and its TLS without close_notify */
+  uint8_t truncated;      /* RELAY: |other| ended first, and its TLS without close_notify. PEEK_HELLO that was ended
+                           * early: some bytes had come */
   uint8_t ecdsa_ok;       /* PEEK_HELLO: the client can use an ECDSA P-256 certificate */
   uint8_t has_sni;        /* PEEK_HELLO */
   uint8_t has_alpn;       /* PEEK_HELLO */

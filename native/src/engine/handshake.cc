@@ -39,7 +39,7 @@ void Loop::start_tls(Op *op, Stream *stream) {
     std::string protocol(op->data.begin(), op->data.end());
     if (op->other != 0) {
       Stream *other = find_open(op->other);
-      if (other == nullptr || !other->tls) {
+      if (other == nullptr || !other->tls || !other->tls->handshaken()) {
         fail(op, PTL_E_STALE, "the other stream is closed, or agreed on no protocol");
         return;
       }

@@ -19,6 +19,12 @@ namespace {
 constexpr int kEventsATurn = 256;
 constexpr uint64_t kWakeMark = ~uint64_t{0};
 
+// has_tag says whether the chain that begins with |op| holds |tag|.
+bool has_tag(const Op *op, uint64_t tag) {
+  while (op != nullptr && op->tag != tag) op = op->linked.get();
+  return op != nullptr;
+}
+
 }  // namespace
 
 Loop::Loop(Engine *engine, uint32_t index)
@@ -155,9 +161,9 @@ void Loop::execute(Command *command) {
         break;
       }
       if (cancel_linked(command->tag)) break;
-      // It may still wait for its turn behind an operation that has just ended.
+      // It, or what it is linked to, may still wait for its turn behind an operation that has just ended.
       for (auto it = starts_.begin(); it != starts_.end(); ++it) {
-        if ((*it)->tag != command->tag) continue;
+        if (!has_tag(it->get(), command->tag)) continue;
         std::unique_ptr<Op> op = std::move(*it);
         starts_.erase(it);
         refuse(std::move(op), PTL_E_CANCELLED, "cancelled");
@@ -188,11 +194,9 @@ void Loop::execute(Command *command) {
 // cancel_linked ends the chain that holds |tag| behind an operation under way. It returns whether there is one.
 bool Loop::cancel_linked(uint64_t tag) {
   for (auto &entry : under_way_) {
-    for (const Op *op = entry.second->linked.get(); op != nullptr; op = op->linked.get()) {
-      if (op->tag != tag) continue;
-      end_early(entry.second.get(), PTL_E_CANCELLED);
-      return true;
-    }
+    if (!has_tag(entry.second->linked.get(), tag)) continue;
+    end_early(entry.second.get(), PTL_E_CANCELLED);
+    return true;
   }
   return false;
 }

@@ -404,6 +404,14 @@ void Loop::end_early(Op *op, int status) {
         return;
       }
       break;
+    case PTL_OP_PEEK_HELLO: {
+      const Stream *stream = slab_.find(op->stream);
+      ptl_completion completion = completion_of(op, status);
+      completion.truncated = stream != nullptr && !stream->in.empty();
+      attach_text(&completion, ptl_status_name(status));
+      complete(op, completion);
+      return;
+    }
     case PTL_OP_CONNECT_TLS:
     case PTL_OP_ACCEPT_TLS: {
       Stream *stream = slab_.find(op->stream);

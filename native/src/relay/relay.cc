@@ -256,7 +256,10 @@ void Loop::relay_broken(Relay *relay, Stream *whose) {
 }
 
 void Loop::relay_tls_failed(Relay *relay, Stream *whose, const TlsFailure &failure) {
-  relay_over(relay, failure.status, whose, failure.detail, 0);
+  // Past its handshake a connection fails in one way, whatever the library calls what came (a record of another
+  // version is one); what it was is in the detail.
+  const int status = failure.status == PTL_E_ALERT ? PTL_E_ALERT : PTL_E_TLS;
+  relay_over(relay, status, whose, failure.detail, 0);
 }
 
 void Loop::relay_over(Relay *relay, int status, Stream *whose, const std::string &detail,
@@ -282,8 +285,8 @@ void Loop::relay_over(Relay *relay, int status, Stream *whose, const std::string
     return;
   }
   // Who is still there is told that the end is not the end of the data, unless it was we who ended it.
-  bool ours = status != PTL_OK && status != PTL_E_RESET && status != PTL_E_IO && status != PTL_E_TLS &&
-              status != PTL_E_ALERT;
+  const bool ours = status == PTL_E_IDLE || status == PTL_E_LIFETIME || status == PTL_E_CANCELLED ||
+                    status == PTL_E_SHUTDOWN;
   close_stream(stream, 0, false, ours);
   close_stream(other, 0, false, ours);
 }

@@ -87,6 +87,7 @@ Verdict ptl_trust::verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::strin
   const bool caches = cache_max_ != 0 && cache_ns_ != 0;
   Key chain_key{}, key{};
   bssl::UniquePtr<X509> leaf;
+  uint64_t until_ns = ptl::now_ns() + cache_ns_;  // of the chain, whatever names it is compared with
   if (caches) {
     chain_key = key_of(chain);
     key = key_of(chain_key, name);
@@ -94,7 +95,7 @@ Verdict ptl_trust::verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::strin
       cache_hits_.fetch_add(1, std::memory_order_relaxed);
       return {true, 0, ""};
     }
-    leaf = remembered_leaf(chain_key);
+    leaf = remembered_leaf(chain_key, &until_ns);
   }
   if (leaf) {
     leaf_hits_.fetch_add(1, std::memory_order_relaxed);
@@ -103,10 +104,10 @@ Verdict ptl_trust::verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::strin
     if (!leaf) return refused(X509_V_ERR_UNSPECIFIED, "upstream's certificate cannot be parsed");
     Verdict verdict = verify_path(chain, leaf.get());
     if (!verdict.ok) return verdict;
-    if (caches) remember_leaf(chain_key, leaf.get());
+    if (caches) remember_leaf(chain_key, until_ns, leaf.get());
   }
   Verdict verdict = verify_name(leaf.get(), name);
-  if (caches && verdict.ok) remember(key);
+  if (caches && verdict.ok) remember(key, until_ns);
   return verdict;
 }
 
@@ -144,7 +145,7 @@ bool ptl_trust::remembered(const Key &key) {
   return false;
 }
 
-void ptl_trust::remember(const Key &key) {
+void ptl_trust::remember(const Key &key, uint64_t until_ns) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (cache_.count(key) != 0) return;
   while (cache_.size() >= cache_max_) {
@@ -152,21 +153,29 @@ void ptl_trust::remember(const Key &key) {
     order_.pop_front();
   }
   order_.push_back(key);
-  cache_[key] = {ptl::now_ns() + cache_ns_, std::prev(order_.end())};
+  cache_[key] = {until_ns, std::prev(order_.end())};
 }
 
-bssl::UniquePtr<X509> ptl_trust::remembered_leaf(const Key &chain) {
+bssl::UniquePtr<X509> ptl_trust::remembered_leaf(const Key &chain, uint64_t *out_until_ns) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const Leaf &one : leaves_) {
-    if (one.chain == chain && ptl::now_ns() < one.until_ns) return bssl::UpRef(one.leaf.get());
+    if (one.chain != chain || ptl::now_ns() >= one.until_ns) continue;
+    *out_until_ns = one.until_ns;
+    return bssl::UpRef(one.leaf.get());
   }
   return nullptr;
 }
 
-void ptl_trust::remember_leaf(const Key &chain, X509 *leaf) {
+void ptl_trust::remember_leaf(const Key &chain, uint64_t until_ns, X509 *leaf) {
   std::lock_guard<std::mutex> lock(mutex_);
+  // Handshakes at the same time verify the same chain; it counts once.
+  for (auto it = leaves_.begin(); it != leaves_.end(); ++it) {
+    if (it->chain != chain) continue;
+    leaves_.erase(it);
+    break;
+  }
   if (leaves_.size() >= kLeavesMax) leaves_.pop_front();
-  leaves_.push_back({chain, ptl::now_ns() + cache_ns_, bssl::UpRef(leaf)});
+  leaves_.push_back({chain, until_ns, bssl::UpRef(leaf)});
 }
 
 Verdict ptl_trust::verify_path(const STACK_OF(CRYPTO_BUFFER) *chain, X509 *leaf) {

@@ -70,10 +70,10 @@ struct ptl_trust : public ptl::RefCounted<ptl_trust> {
   static Key key_of(const Key &chain, const std::string &name);
   ptl::Verdict verify_path(const STACK_OF(CRYPTO_BUFFER) *chain, X509 *leaf);
   static ptl::Verdict verify_name(X509 *leaf, const std::string &name);
-  bssl::UniquePtr<X509> remembered_leaf(const Key &chain);
-  void remember_leaf(const Key &chain, X509 *leaf);
+  bssl::UniquePtr<X509> remembered_leaf(const Key &chain, uint64_t *out_until_ns);
+  void remember_leaf(const Key &chain, uint64_t until_ns, X509 *leaf);
   bool remembered(const Key &key);
-  void remember(const Key &key);
+  void remember(const Key &key, uint64_t until_ns);
 
   const uint64_t cache_ns_;
   const uint32_t cache_max_;
