@@ -22,7 +22,7 @@ CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
 
 .DEFAULT_GOAL := help
 .PHONY: help build run demo test check lint format declarations native-test native-test-asan \
-	native-test-tsan boringssl-test wheel clean distclean tools
+	native-test-tsan boringssl-test bench bench-build bench-peers callgrind wheel clean distclean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ run: build ## Start the proxy on 127.0.0.1:8080 (CONFIG=file names another confi
 demo: build ## Show three profiles as a local TLS origin sees them
 	@$(PY) tests/demo/demo.py
 
-test: build ## Run all Python tests (ARGS='-k name' are passed to pytest)
+test: build bench-build ## Run all Python tests (ARGS='-k name' are passed to pytest)
 	@$(PY) -m pytest $(ARGS)
 
 lint: build ## Formatting, lint, types, layers, drift of the C declarations
@@ -48,7 +48,7 @@ lint: build ## Formatting, lint, types, layers, drift of the C declarations
 	@$(BIN)/lint-imports
 	@$(PY) native/ffi/declarations.py --check
 
-check: lint test ## Everything that must hold before a commit: lint, then test
+check: lint test callgrind ## Everything that must hold before a commit: lint, test, then callgrind
 
 format: $(INSTALLED) ## Format and fix what can be fixed by machine
 	@$(BIN)/ruff format .
@@ -71,6 +71,21 @@ boringssl-test: $(INSTALLED) ## BoringSSL's own ssl_test, linked with the patche
 	    -DCMAKE_MAKE_PROGRAM=$(NINJA) -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
 	    -DBORINGSSL_PREFIX=$$prefix && \
 	  $(CMAKE) --build build/ssl_test && build/ssl_test/ssl_test --gtest_brief=1
+
+bench: build bench-build ## Measure beside the yardstick and peers, ten minutes at most (ARGS='--only mitm.c32')
+	@$(PY) -m tests.bench $(ARGS)
+
+bench-build: $(INSTALLED) ## The native programs that measure, in build/bench/bin
+	@$(PY) native/boringssl/prepare.py >/dev/null
+	@test -f build/bench/build.ninja || $(CONFIGURE) -B build/bench -DPOLYTLS_BENCH=ON -DPOLYTLS_PYTHON_MODULE=OFF
+	@$(CMAKE) --build build/bench
+
+bench-peers: $(INSTALLED) ## Install mitmproxy for `make bench`, in an environment of its own
+	@test -x build/bench-peers/mitmproxy/bin/python || $(PYTHON) -m venv build/bench-peers/mitmproxy
+	@build/bench-peers/mitmproxy/bin/python -m pip install --quiet --disable-pip-version-check mitmproxy || { $(no_index) }
+
+callgrind: build bench-build ## Instructions of the pure native paths, against what was recorded
+	@$(PY) -m tests.bench.callgrind $(ARGS)
 
 wheel: $(INSTALLED) ## Build a wheel into dist/
 	@$(PY) -m pip wheel --no-deps --wheel-dir dist -v .
