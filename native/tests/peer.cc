@@ -239,6 +239,11 @@ Peer Origin::accept() {
   return Peer(ptl::Fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC)));
 }
 
+bool Origin::has_one() {
+  pollfd event{fd_.get(), POLLIN, 0};
+  return poll(&event, 1, 0) == 1;
+}
+
 Blackhole::Blackhole() : fd_(listening_socket(0, 0)), port_(bound_port(fd_.get())) {
   sockaddr_in address = address_of(port_);
   for (ptl::Fd &filler : fillers_) {

@@ -75,7 +75,9 @@ class Origin {
  public:
   explicit Origin(int backlog = 64, int receive_bytes = 0, bool ipv6 = false);
   uint16_t port() const { return port_; }
+  int fd() const { return fd_.get(); }
   Peer accept();
+  bool has_one();  // is there somebody to accept now?
   void close() { fd_.reset(); }
 
  private:

@@ -93,7 +93,7 @@ ROWS: list[tuple[str, Side, str, dict[str, object], Side, Stage, Kind]] = [
     ("READ_HEAD", CLIENT, "MALFORMED", {}, CLIENT, Stage.HEAD, Kind.MALFORMED_HEAD),
     ("WRITE", CLIENT, "RESET", {}, CLIENT, Stage.HEAD, Kind.CLIENT_CLOSED),
     ("READ", UPSTREAM, "CLOSED", {}, UPSTREAM, Stage.CONNECT, Kind.UPSTREAM_CLOSED),
-    ("READ", CLIENT, "NOMEM", {}, PROXY, Stage.HEAD, Kind.INTERNAL),
+    ("READ", CLIENT, "NOMEM", {}, PROXY, Stage.HEAD, Kind.OUT_OF_MEMORY),
 ]
 
 

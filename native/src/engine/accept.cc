@@ -52,8 +52,7 @@ void Loop::on_acceptable(uint32_t id) {
     if (!fd.ok()) {
       engine_->give_room();
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
-        pause_accepting();
+        accept_failed();
         return;
       }
       if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINVAL) return;  // EINVAL: it was shut down
@@ -62,7 +61,8 @@ void Loop::on_acceptable(uint32_t id) {
     counters_.accepted.fetch_add(1, std::memory_order_relaxed);
     Stream *stream = place_stream(std::move(fd));
     if (stream == nullptr || !watch(stream, false)) {
-      if (stream != nullptr) destroy(stream);
+      if (stream != nullptr) destroy(stream);  // the client sees its connection closed; there was no tunnel yet
+      counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
       continue;
     }
     auto op = std::make_unique<Op>();
@@ -76,6 +76,12 @@ void Loop::on_acceptable(uint32_t id) {
     stream->readable = stream->writable = true;
     start_on_stream(enlist(std::move(op)), stream);
   }
+}
+
+// accept_failed: for now there are not the descriptors or the memory for one more.
+void Loop::accept_failed() {
+  counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
+  pause_accepting();
 }
 
 void Loop::pause_accepting() {

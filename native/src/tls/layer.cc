@@ -124,6 +124,7 @@ TlsLayer::~TlsLayer() = default;
 std::unique_ptr<TlsLayer> TlsLayer::client(Ref<ptl_client_context> context, const std::string &name,
                                            uint16_t port, const std::vector<uint8_t> &alpn,
                                            Sink *sink, std::unique_ptr<TlsLayer> *below) {
+  ERR_clear_error();
   bssl::UniquePtr<SSL> ssl = context->new_ssl(name, alpn);
   std::unique_ptr<TlsLayer> layer(new TlsLayer(sink));
   layer->extra_ = std::make_unique<Extra>();
@@ -140,6 +141,7 @@ std::unique_ptr<TlsLayer> TlsLayer::client(Ref<ptl_client_context> context, cons
 std::unique_ptr<TlsLayer> TlsLayer::server(Ref<ptl_server_context> context,
                                            Ref<ptl_credential> credential, std::string protocol,
                                            Sink *sink, std::unique_ptr<TlsLayer> *below) {
+  ERR_clear_error();
   bssl::UniquePtr<SSL> ssl = context->new_ssl(credential->get());
   std::unique_ptr<TlsLayer> layer(new TlsLayer(sink));
   layer->extra_ = std::make_unique<Extra>();
@@ -148,12 +150,11 @@ std::unique_ptr<TlsLayer> TlsLayer::server(Ref<ptl_server_context> context,
   return layer->attach(std::move(ssl), below) ? std::move(layer) : nullptr;
 }
 
+bool TlsLayer::out_of_memory() { return ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE; }
+
 bool TlsLayer::attach(bssl::UniquePtr<SSL> ssl, std::unique_ptr<TlsLayer> *below) {
   BIO *bio = ssl ? BIO_new(LayerCallbacks::bio_method()) : nullptr;
-  if (bio == nullptr) {
-    ERR_clear_error();
-    return false;
-  }
+  if (bio == nullptr) return false;
   below_ = std::move(*below);
   BIO_set_data(bio, this);
   BIO_set_init(bio, 1);
@@ -268,7 +269,7 @@ void TlsLayer::explain(TlsFailure *out) {
     out->alert = reason - kAlertReasons;
     out->detail = SSL_alert_desc_string_long(out->alert);
   } else {
-    out->status = status_of_reason(reason, saw_record_);
+    out->status = out_of_memory() ? PTL_E_NOMEM : status_of_reason(reason, saw_record_);
     out->alert = sent_alert_;
     out->detail = text != nullptr ? text : "TLS failed";
     if ((flags & ERR_FLAG_STRING) != 0 && data[0] != '\0') out->detail += std::string(" (") + data + ")";
