@@ -94,6 +94,17 @@ static void arm_again(int fd) {
   ((int (*)(int, int, int, struct epoll_event *))next)(watch.epoll, EPOLL_CTL_MOD, fd, &watch.event);
 }
 
+/* A connection that was lost is lost for whatever comes next, too. */
+static int lose(int fd, int error) {
+  if (error == ECONNRESET || error == EPIPE || error == ETIMEDOUT) {
+    NEXT(shutdown)
+    ((int (*)(int, int))next)(fd, SHUT_RDWR);
+  }
+  if (error == EAGAIN) arm_again(fd);
+  errno = error;
+  return -1;
+}
+
 EXPORT int faults_add(int call, int error, uint64_t after, uint64_t count, uint32_t one_in, uint64_t seed) {
   pthread_mutex_lock(&lock);
   const int at = atomic_load_explicit(&num_rules, memory_order_relaxed);
@@ -144,9 +155,7 @@ EXPORT ssize_t recv(int fd, void *into, size_t size, int flags) {
     errno = kept;
     return got;
   }
-  if (error == EAGAIN) arm_again(fd);
-  errno = error;
-  return -1;
+  return lose(fd, error);
 }
 
 EXPORT ssize_t send(int fd, const void *bytes, size_t size, int flags) {
@@ -155,9 +164,7 @@ EXPORT ssize_t send(int fd, const void *bytes, size_t size, int flags) {
   const int error = verdict(FAULT_SEND);
   if (error == 0) return real(fd, bytes, size, flags);
   if (error == FAULT_SHORT) return real(fd, bytes, size == 0 ? 0 : 1, flags);
-  if (error == EAGAIN) arm_again(fd);
-  errno = error;
-  return -1;
+  return lose(fd, error);
 }
 
 EXPORT int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {

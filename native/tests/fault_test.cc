@@ -71,13 +71,19 @@ bool strike(EngineDriver *engine, MitmRunner *runner, const Fault &fault, int er
   std::vector<std::unique_ptr<Mitm>> ended = runner->finish();
   const bool struck = faults_struck() != 0;
   faults_clear();
+  const std::string where = "call " + std::to_string(fault.call) + ", " + (error > 0 ? strerror(error) : "short") +
+                            ", step " + std::to_string(step) + ": ";
   for (const auto &tunnel : ended) {
     const bool good = fault.harmless || !struck ? tunnel->status() == PTL_OK && tunnel->whole() : has_meaning(tunnel->status());
     if (good) continue;
-    failed(__FILE__, __LINE__, "call " + std::to_string(fault.call) + ", " + (error > 0 ? strerror(error) : "short") +
-                                   ", step " + std::to_string(step) + ": " + tunnel->told());
+    failed(__FILE__, __LINE__, where + tunnel->told());
   }
-  engine->await_no_streams();
+  try {
+    engine->await_no_streams();
+  } catch (const GaveUp &) {
+    failed(__FILE__, __LINE__, where + "a stream is left");
+    throw;
+  }
   return struck;
 }
 
@@ -140,13 +146,16 @@ TEST(others_are_unharmed) {
     for (uint64_t seed = 1; seed <= 30; seed++) runner.begin(Manner::kClean, seed, 20000);
     uint64_t whole = 0;
     for (const auto &tunnel : runner.finish()) {
-      CHECK(tunnel->status() == PTL_OK ? tunnel->whole() : has_meaning(tunnel->status()));
+      // One that ended well may lack bytes for a client that had said it was done: how it left is not told apart.
+      if (!has_meaning(tunnel->status())) failed(__FILE__, __LINE__, tunnel->told());
       whole += tunnel->whole();
     }
     CHECK(whole + faults_struck() >= 30);  // a fault ends one tunnel at most
     faults_clear();
   }
   for (uint64_t seed = 1; seed <= 10; seed++) runner.begin(Manner::kClean, seed, 20000);
-  for (const auto &tunnel : runner.finish()) CHECK(tunnel->status() == PTL_OK && tunnel->whole());
+  for (const auto &tunnel : runner.finish()) {
+    if (tunnel->status() != PTL_OK || !tunnel->whole()) failed(__FILE__, __LINE__, tunnel->told());
+  }
   engine.await_no_streams();
 }

@@ -32,6 +32,7 @@ std::string bytes_of(uint64_t seed, size_t size) {
 
 struct Contexts {
   std::string h2 = "h2";
+  ClientContext unverified = new_client_context(default_hello(), nullptr, 0);
   Identity bad = lab().stranger.issue(LeafSpec());
   bssl::UniquePtr<SSL_CTX> origin = peer_server(lab().origin), bad_origin = peer_server(bad);
   bssl::UniquePtr<SSL_CTX> client = peer_client(), odd_client = peer_client();
@@ -77,7 +78,7 @@ std::string Mitm::told() const {
 void Mitm::add_polls(std::vector<pollfd> *out) const {
   for (const Side *side : {&client_, &origin_}) {
     if (!side->open) continue;
-    const bool writes = side->talking && side->sent < side->to_send.size();
+    const bool writes = side->talking && !side->said && !(manner_ == Manner::kHalfClose && side == &origin_ && !side->ended);
     out->push_back({side->peer.fd(), static_cast<short>(POLLIN | (writes ? POLLOUT : 0)), 0});
   }
   if (listening_.fd() >= 0 && !origin_.open) out->push_back({listening_.fd(), POLLIN, 0});
@@ -108,7 +109,8 @@ void Mitm::first_chain() {
 
 // Both handshakes and the relay, upstream first; what upstream chose decides what the client gets.
 void Mitm::second_chain() {
-  ptl_op up = linked(within(kStepMs, connect_tls_op(other_, lab().client.get(), "origin.test", kOffered)));
+  ptl_client_context *context = manner_ == Manner::kUnverified ? contexts().unverified.get() : lab().client.get();
+  ptl_op up = linked(within(kStepMs, connect_tls_op(other_, context, "origin.test", kOffered)));
   ptl_op down = linked(
       within(kStepMs, accept_tls_op(stream_, lab().server.get(), lab().credential.get(), kPairs)));
   down.other = other_;
@@ -188,9 +190,8 @@ bool Mitm::talk(Side *side, const Side &other) {
     side->sent += n;
     moved = n != 0;
   }
-  if (side->sent == side->to_send.size() && !side->said) {
+  if (side->sent == side->to_send.size() && !side->said && side->peer.goodbye_once()) {
     side->said = moved = true;
-    side->peer.say_goodbye();
     side->peer.shutdown_write();
   }
   Outcome outcome = side->ended ? Outcome::kEnd : Outcome::kBytes;

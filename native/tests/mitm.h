@@ -33,8 +33,9 @@ enum class Manner {
   kBadOrigin,      // the origin's certificate leads to no trusted root
   kNoProtocol,     // the client does not offer what upstream chose
   kRefused,        // nobody listens where upstream should be
+  kUnverified,     // as kClean, but nobody looks at the origin's certificate
 };
-constexpr int kNumManners = 10;
+constexpr int kNumManners = 11;
 
 constexpr int kNoStatus = -1;  // the engine never told of the client: it left, or was lost, while it was accepted
 

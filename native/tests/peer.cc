@@ -219,6 +219,13 @@ void Peer::say_goodbye() {
   ERR_clear_error();
 }
 
+bool Peer::goodbye_once() {
+  const int result = SSL_shutdown(ssl_.get());
+  const bool waits = result < 0 && SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_WRITE;
+  ERR_clear_error();
+  return !waits;
+}
+
 void Peer::shutdown_write() { shutdown(fd_.get(), SHUT_WR); }
 
 void Peer::reset() {

@@ -60,6 +60,8 @@ class Peer {
   void wait(short events);
 
   void say_goodbye();     // TLS: close_notify. The socket stays as it is
+  // goodbye_once does so as far as it goes without waiting, and returns whether that is over.
+  bool goodbye_once();
   void shutdown_write();  // FIN
   void reset();           // RST
   void close();           // of the descriptor alone
