@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "check.h"
+#include "engine/slab.h"
 #include "exchange.h"
 #include "lab.h"
 #include "operations.h"
@@ -275,7 +276,7 @@ Mitm *MitmRunner::begin(Manner manner, uint64_t seed, size_t most_bytes) {
   return tunnel;
 }
 
-std::vector<std::unique_ptr<Mitm>> MitmRunner::turn() {
+void MitmRunner::take_accepts() {
   while (engine_->has(kAcceptTag)) {
     Done accept = engine_->next_accept();
     const char *colon = strrchr(accept->peer, ':');
@@ -283,10 +284,21 @@ std::vector<std::unique_ptr<Mitm>> MitmRunner::turn() {
     if (found == tunnels_.end()) throw GaveUp("a client that nobody is");
     found->second->taken(accept);
   }
+}
+
+std::vector<std::unique_ptr<Mitm>> MitmRunner::turn() {
+  take_accepts();
   std::vector<std::unique_ptr<Mitm>> done;
   bool moved = false;
   for (auto it = tunnels_.begin(); it != tunnels_.end();) {
     moved = it->second->step() || moved;
+    if (it->second->over() && !it->second->accepted()) {
+      // Was its client lost, or has its accept not been told yet? Once the loops have gone round, that is certain.
+      for (uint64_t loop = 0; loop < ptl_engine_num_loops(engine_->get()); loop++) {
+        engine_->turn(loop << ptl::kIndexBits);
+      }
+      take_accepts();
+    }
     if (it->second->over()) {
       done.push_back(std::move(it->second));
       it = tunnels_.erase(it);

@@ -52,6 +52,7 @@ class Mitm {
   void add_polls(std::vector<pollfd> *out) const;
 
   Manner manner() const { return manner_; }
+  bool accepted() const { return accepted_; }
   int status() const { return status_; }
   bool whole() const { return client_.got == origin_.to_send && origin_.got == client_.to_send; }
   uint64_t seed() const { return seed_; }
@@ -104,6 +105,8 @@ class MitmRunner {
   std::vector<std::unique_ptr<Mitm>> finish();
 
  private:
+  void take_accepts();
+
   EngineDriver *engine_;
   const uint16_t port_;
   std::map<uint16_t, std::unique_ptr<Mitm>> tunnels_;  // by the client's port
