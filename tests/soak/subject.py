@@ -6,10 +6,11 @@ line on standard input with one on standard output:
 * ``{"do": "snapshot"}``: waits until nothing is under way, then says what there is: the engine's counters, the
   ledger, descriptors, threads, memory.
 * ``{"do": "stats"}``: the same, without waiting.
+* ``{"do": "light"}``: of that, what costs nothing, not even a descriptor: counters and records.
 * ``{"do": "faults", "rules": [[call, error, after, count, one_in, seed], ...]}``: where the shim of
   native/faults is preloaded, these are its rules from now on; what the last ones have struck comes back.
 * ``{"do": "clock", "seconds": n}``: likewise, what the wall clock is ahead by.
-* ``{"do": "look", "host": ..., "hang": bool}``: how names resolve from now on.
+* ``{"do": "let_go"}``: names that never resolve do now.
 
 The end of standard input ends it.
 """
@@ -147,6 +148,8 @@ class Subject:
                 return self._snapshot()
             case "stats":
                 return self._snapshot()
+            case "light":
+                return self._light()
             case "faults":
                 return {"struck": self._arm(asked["rules"])}
             case "clock":
@@ -190,12 +193,21 @@ class Subject:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _snapshot(self) -> dict[str, Any]:
+        # Threads that look names up come and go within a bound (proxy/resolve.py); the others stay.
+        passing = sum(thread.name.startswith("polytls-resolve") for thread in threading.enumerate())
+        return {
+            **self._light(),
+            "log_dropped": self._log.dropped,
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "threads": len(os.listdir("/proc/self/task")) - passing,
+            "pss_kb": memory([os.getpid()]).pss_kb,
+        }
+
+    def _light(self) -> dict[str, Any]:
         engine, server = self._app.engine, self._app.server
         assert engine is not None
         assert server is not None
         ledger = self._ledger
-        # Threads that look names up come and go within a bound (proxy/resolve.py); the others stay.
-        passing = sum(thread.name.startswith("polytls-resolve") for thread in threading.enumerate())
         return {
             "engine": asdict(engine.stats()),
             "live": len(server.tracker.live),
@@ -207,10 +219,6 @@ class Subject:
             "twice": ledger.twice,
             "counts": [[label, outcome, count] for (label, outcome), count in sorted(ledger.counts.items())],
             "internal": [*ledger.samples, *self._reports[:8]],
-            "log_dropped": self._log.dropped,
-            "descriptors": len(os.listdir("/proc/self/fd")),
-            "threads": len(os.listdir("/proc/self/task")) - passing,
-            "pss_kb": memory([os.getpid()]).pss_kb,
         }
 
 
