@@ -69,7 +69,9 @@ def error_of(failure: Failure, side: Side) -> PolytlsError:
     if status == lib.PTL_E_SHUTDOWN:
         return ProxyError(Side.PROXY, stage, Kind.CANCELLED, "the proxy is stopping")
     if status == lib.PTL_E_NOMEM:
-        return ProxyError(Side.PROXY, stage, Kind.OUT_OF_MEMORY, "the proxy has no memory left for this tunnel")
+        return ProxyError(
+            Side.PROXY, stage, Kind.OUT_OF_MEMORY, "the proxy has no memory left for this tunnel"
+        )
     if failure.kind == lib.PTL_OP_CONNECT:
         return _connect_error(failure)
     if failure.kind == lib.PTL_OP_CONNECT_TLS:

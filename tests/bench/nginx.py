@@ -1,8 +1,8 @@
 """nginx as an origin, where it is installed: one worker, a file of 256 MiB, the native origin's certificate.
 
 "Direct" is as fast as the origin lets it be. Ours costs a fraction of what a web server does, so that client
-and origin alone can fill two cores, and nothing in between has room; nginx shows what a proxy leaves of a usual
-server's throughput.
+and origin alone can fill two cores, and nothing in between has room; nginx shows what a proxy leaves of a
+usual server's throughput.
 """
 
 from __future__ import annotations

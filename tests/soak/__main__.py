@@ -1,8 +1,10 @@
-"""`make soak`: the real proxy at full rate, with everything that can happen to tunnels, until it has been enough.
+"""`make soak`: the real proxy at full rate, with everything that can happen to tunnels, until it has been
+enough.
 
-SOAK_SECONDS (120) says how long, SOAK_TUNNELS how many tunnels instead, SOAK_SEED (1) which ones. First comes a
-warm-up, which fills the caches; then rounds, with a checkpoint after each, at which nothing may be under way and
-everything must be as it was. The report goes to build/soak/; --write-docs puts it into docs/performance.md too.
+SOAK_SECONDS (120) says how long, SOAK_TUNNELS how many tunnels instead, SOAK_SEED (1) which ones. First
+comes a warm-up, which fills the caches; then rounds, with a checkpoint after each, at which nothing may be
+under way and everything must be as it was. The report goes to build/soak/; --write-docs puts it into
+docs/performance.md too.
 
 Exit code 0: everything held; 1: something did not; 2: it could not be found out.
 """
@@ -17,9 +19,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.machine import this_machine
 from tests.bench.spawn import BenchError, origin
@@ -29,6 +30,9 @@ from tests.soak.driver import Driven, driven
 from tests.soak.judge import Checkpoint
 from tests.soak.load import ORIGIN, Places, Round, run_round
 from tests.soak.subject import LEAF_CACHE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 OUTPUT = ROOT / "build" / "soak"
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -71,12 +75,17 @@ def soak(
     rounds: list[Round] = []
     checkpoints: list[Checkpoint] = []
     wrong: list[str] = []
-    each = min(max(seconds / ROUNDS, ROUND_SECONDS[0]), ROUND_SECONDS[1]) if not tunnels else ROUND_SECONDS[1] / 2
+    each = (
+        min(max(seconds / ROUNDS, ROUND_SECONDS[0]), ROUND_SECONDS[1])
+        if not tunnels
+        else ROUND_SECONDS[1] / 2
+    )
     with (
         places(scratch / "origin") as where,
         driven(scratch / "proxy", where.origin.ca) as subject,
     ):
-        say(f"soak: seed {seed}, {f'{tunnels} tunnels' if tunnels else f'{seconds:g} s'}, rounds of {each:g} s")
+        much = f"{tunnels} tunnels" if tunnels else f"{seconds:g} s"
+        say(f"soak: seed {seed}, {much}, rounds of {each:g} s")
         spent = 0.0
         while not rounds or (sum(r.tunnels for r in rounds[1:]) < tunnels if tunnels else spent < seconds):
             number = len(rounds)
@@ -114,8 +123,9 @@ def _checkpoint(
 
 def _line(made: Round, checkpoint: Checkpoint) -> str:
     shot: dict[str, Any] = dict(checkpoint.snapshot)
+    rate = made.tunnels / made.seconds
     return (
-        f"{checkpoint.seconds:7.0f} s {checkpoint.tunnels:9,} tunnels ({made.tunnels / made.seconds:5.0f}/s), "
+        f"{checkpoint.seconds:7.0f} s {checkpoint.tunnels:9,} tunnels ({rate:5.0f}/s), "
         f"failed {made.failed}, PSS {checkpoint.pss_kb:,} KB, descriptors {shot['descriptors']}, "
         f"threads {shot['threads']}, impossible {shot['engine']['impossible']}"
     )
@@ -156,7 +166,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=from_environment("SOAK_SECONDS", "120"))
     parser.add_argument("--tunnels", type=int, default=from_environment("SOAK_TUNNELS", "0"))
     parser.add_argument("--seed", type=int, default=from_environment("SOAK_SEED", "1"))
-    parser.add_argument("--warm", type=int, default=WARM_TUNNELS, help="tunnels of each load generator's warm-up")
+    parser.add_argument(
+        "--warm", type=int, default=WARM_TUNNELS, help="tunnels of each load generator's warm-up"
+    )
     parser.add_argument("--write-docs", action="store_true", help="into docs/performance.md as well")
     return parser.parse_args(arguments)
 

@@ -1,16 +1,20 @@
-"""Clients for tests with faults: one tunnel, one request, every byte compared, and a word for how it ended."""
+"""Clients for tests with faults: one tunnel, one request, every byte compared, and a word for how it
+ended."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.peers.clients import connect_head, read_head
-from tests.soak.driver import Driven
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.soak.driver import Driven
 
 PATIENCE_SECONDS = 20.0
 """No tunnel here may take longer, whatever befalls it: every deadline of the proxy is shorter."""
@@ -51,7 +55,8 @@ class Conversation:
         self._connection = connection
 
     def get(self, size: int, seed: int) -> None:
-        """Ask for a body. AssertionError where a byte of it is another one, OSError where it does not come."""
+        """Ask for a body. AssertionError where a byte of it is another one, OSError where it does not
+        come."""
         request = f"GET /bytes/{size}/{seed} HTTP/1.1\r\nHost: origin.test\r\n\r\n"
         self._connection.sendall(request.encode())
         head = read_head(self._connection)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +11,10 @@ from tests.bench.spawn import Origin, origin
 from tests.soak import judge
 from tests.soak.driver import SHIM, Driven, driven
 from tests.soak.load import ORIGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SHORT_TIMEOUTS = {
     "head": 4.0,

@@ -9,29 +9,33 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.spawn import BenchError, stop
 from tests.bench.subjects import ROOT
 from tests.soak.subject import SETTLE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 SHIM = ROOT / "build" / "bench" / "bin" / "libpolytls-faults.so"
 ANSWER_SECONDS = SETTLE_SECONDS + 30.0
 END_SECONDS = 20.0
 
 # native/faults/faults.h
-RECV, SEND, ACCEPT4, CONNECT, SOCKET, EPOLL_CTL, EPOLL_WAIT, WRITE, READ, GETSOCKOPT, SETSOCKOPT, SHUTDOWN = range(12)
+RECV, SEND, ACCEPT4, CONNECT, SOCKET, EPOLL_CTL, EPOLL_WAIT, WRITE, READ, GETSOCKOPT, SETSOCKOPT, SHUTDOWN = (
+    range(12)
+)
 SHORT = -1
 ALWAYS = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One of the shim's: `error` (an errno, or SHORT) for one `call` in `one_in`, not the first `after`, at most
-    `count` of them."""
+    """One of the shim's: `error` (an errno, or SHORT) for one `call` in `one_in`, not the first `after`, at
+    most `count` of them."""
 
     call: int
     error: int

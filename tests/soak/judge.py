@@ -1,20 +1,24 @@
 """What must hold after a soak, and the sentences for what does not.
 
 The bound of memory: between the end of the warm-up and the end of the soak, PSS at rest may grow by at most
-`MOST_GROWTH_KB` in all, and by the slope of a line through all checkpoints by at most `MOST_SLOPE_KB` for 100,000
-tunnels. The slope counts from `SLOPE_TUNNELS` on: below, what an allocator keeps at one checkpoint and not at the
-next would decide. A leak of one byte in ten a tunnel is below either bound; one of 50 bytes a tunnel is above.
+`MOST_GROWTH_KB` in all, and by the slope of a line through all checkpoints by at most `MOST_SLOPE_KB` for
+100,000 tunnels. The slope counts from `SLOPE_TUNNELS` on: below, what an allocator keeps at one checkpoint
+and not at the next would decide. A leak of one byte in ten a tunnel is below either bound; one of 50 bytes
+a tunnel is above.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.soak.ledger import NO_HOST
-from tests.soak.load import Round
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.soak.load import Round
 
 MOST_SLOPE_KB = 4096.0
 MOST_GROWTH_KB = 24 * 1024
@@ -24,7 +28,17 @@ SLOPE_TUNNELS = 100_000
 _WELL = frozenset({"completed"})
 ENDINGS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(
-        ("get", "post", "echo", "pingpong", "half-close", "slow-read", "slow-write", "origin-close", "origin-cut"),
+        (
+            "get",
+            "post",
+            "echo",
+            "pingpong",
+            "half-close",
+            "slow-read",
+            "slow-write",
+            "origin-close",
+            "origin-cut",
+        ),
         _WELL,
     ),
     "origin-reset": frozenset({"upstream_reset"}),
@@ -133,5 +147,7 @@ def memory(checkpoints: Sequence[Checkpoint]) -> list[str]:
     tunnels = checkpoints[-1].tunnels - checkpoints[0].tunnels
     slope = slope_kb(checkpoints)
     if tunnels >= SLOPE_TUNNELS and slope > MOST_SLOPE_KB:
-        wrong.append(f"memory grows by {slope:.0f} KB for 100,000 tunnels; at most {MOST_SLOPE_KB:.0f} are allowed")
+        wrong.append(
+            f"memory grows by {slope:.0f} KB for 100,000 tunnels; at most {MOST_SLOPE_KB:.0f} are allowed"
+        )
     return wrong

@@ -1,8 +1,8 @@
 """What the proxy's records say, kept small enough for a million of them.
 
 Records are counted by what their client was there to do (the load generator's names begin with it: see
-`--label`) and by their outcome. Their numbers must be all of 1, 2, 3, ..., each once, in whatever order tunnels
-end; what is not yet contiguous is kept as such, so that a gap or a number that came twice shows.
+`--label`) and by their outcome. Their numbers must be all of 1, 2, 3, ..., each once, in whatever order
+tunnels end; what is not yet contiguous is kept as such, so that a gap or a number that came twice shows.
 """
 
 from __future__ import annotations

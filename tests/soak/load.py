@@ -1,7 +1,8 @@
 """Load for a soak: several load generators at once, each with a mix of everything that tunnels can come to.
 
-Three run at a time: HTTP/1.1 with names that are known, HTTP/2 with another profile, and names that were never seen
-before, whose certificates the client verifies. A seed decides all of it; the same seed gives the same tunnels.
+Three run at a time: HTTP/1.1 with names that are known, HTTP/2 with another profile, and names that were
+never seen before, whose certificates the client verifies. A seed decides all of it; the same seed gives the
+same tunnels.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.spawn import BenchError, Origin, stop
 from tests.bench.subjects import ROOT
-from tests.soak.driver import Driven
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.soak.driver import Driven
 
 LOAD = ROOT / "build" / "bench" / "bin" / "bench-load"
 ORIGIN = ROOT / "build" / "bench" / "bin" / "bench-origin"
@@ -110,8 +114,23 @@ def command(
 ) -> list[str]:
     """The command line of one load generator."""
     origin = places.origin
-    made = [str(LOAD), "--proxy", f"127.0.0.1:{subject.port}", "--origin", origin.address, "--connect-by-name"]
-    made += ["--label", "--name", "%d.origin.test", "--names", str(part.names), "--first-name", str(first_name)]
+    made = [
+        str(LOAD),
+        "--proxy",
+        f"127.0.0.1:{subject.port}",
+        "--origin",
+        origin.address,
+        "--connect-by-name",
+    ]
+    made += [
+        "--label",
+        "--name",
+        "%d.origin.test",
+        "--names",
+        str(part.names),
+        "--first-name",
+        str(first_name),
+    ]
     made += ["--mix", part.mix, "--sizes", part.sizes, "--at-once", str(part.at_once), "--seed", str(seed)]
     made += ["--plain-port", str(origin.plain_port), "--rude-port", str(origin.rude_port)]
     made += ["--refusing-port", str(places.refusing_port), "--hole-port", str(places.hole_port)]

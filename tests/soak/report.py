@@ -1,18 +1,22 @@
-"""The soak's report: one value, written as JSON, as a table, and into docs/performance.md between its markers."""
+"""The soak's report: one value, written as JSON, as a table, and into docs/performance.md between its
+markers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.bench.machine import Machine
 from tests.bench.spawn import BenchError
 from tests.soak.judge import Checkpoint, slope_kb
 from tests.soak.ledger import NO_HOST
-from tests.soak.load import Round
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.bench.machine import Machine
+    from tests.soak.load import Round
 
 BEGIN, END = "<!-- soak -->", "<!-- /soak -->"
 
@@ -54,30 +58,32 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def table(report: Report) -> str:
     """Markdown."""
-    last = report.checkpoints[-1].snapshot
+    first, last = report.checkpoints[0].snapshot, report.checkpoints[-1].snapshot
     moved = sum(one.bytes_down + one.bytes_up for one in report.rounds)
-    lines = [
-        f"{report.tunnels:,} MITM tunnels in {report.seconds:.0f} s ({report.tunnels / report.seconds:.0f} a second), "
+    rate = report.tunnels / report.seconds
+    books = [f"{found['missing']}, {found['twice']}" for found in (first, last)]
+    shown = _checkpoints(report.checkpoints)
+    made = (
+        f"{report.tunnels:,} MITM tunnels in {report.seconds:.0f} s ({rate:.0f} a second), "
         f"{moved / 1e9:.1f} GB of bodies compared byte by byte; seed {report.seed}; {report.machine}; "
-        f"{report.revision}.",
+        f"{report.revision}."
+    )
+    memory = (
+        f"Memory at rest grew by {slope_kb(report.checkpoints):+.0f} KB for 100,000 tunnels (a line through "
+        f"{len(report.checkpoints)} checkpoints: {shown})."
+    )
+    rows = [("descriptors", "descriptors"), ("threads", "threads"), ("pss_kb", "memory, PSS in KB")]
+    counters = ("streams", "operations", "buffered_bytes", "impossible")
+    lines = [
+        made,
         "",
         "| | after the warm-up | at the end |",
         "|---|---|---|",
-    ]
-    first = report.checkpoints[0].snapshot
-    for name, what in (
-        ("descriptors", "descriptors"),
-        ("threads", "threads"),
-        ("pss_kb", "memory, PSS in KB"),
-    ):
-        lines.append(f"| {what} | {first[name]:,} | {last[name]:,} |")
-    for name in ("streams", "operations", "buffered_bytes", "impossible"):
-        lines.append(f"| engine: {name} | {first['engine'][name]} | {last['engine'][name]} |")
-    lines += [
-        f"| records missing, or twice | {first['missing']}, {first['twice']} | {last['missing']}, {last['twice']} |",
+        *[f"| {what} | {first[name]:,} | {last[name]:,} |" for name, what in rows],
+        *[f"| engine: {name} | {first['engine'][name]} | {last['engine'][name]} |" for name in counters],
+        f"| records missing, or twice | {books[0]} | {books[1]} |",
         "",
-        f"Memory at rest grew by {slope_kb(report.checkpoints):+.0f} KB for 100,000 tunnels (a line through "
-        f"{len(report.checkpoints)} checkpoints: {_checkpoints(report.checkpoints)}).",
+        memory,
         "",
         "| what clients did | tunnels | how the proxy's records end |",
         "|---|---|---|",

@@ -1,10 +1,10 @@
 """The proxy under soak: the real `App` with the real engine, in a process of its own that can be asked.
 
-It is told what to be by one JSON object as its argument, says ``READY {"port": ...}``, and then answers each JSON
-line on standard input with one on standard output:
+It is told what to be by one JSON object as its argument, says ``READY {"port": ...}``, and then answers
+each JSON line on standard input with one on standard output:
 
-* ``{"do": "snapshot"}``: waits until nothing is under way, then says what there is: the engine's counters, the
-  ledger, descriptors, threads, memory.
+* ``{"do": "snapshot"}``: waits until nothing is under way, then says what there is: the engine's counters,
+  the ledger, descriptors, threads, memory.
 * ``{"do": "stats"}``: the same, without waiting.
 * ``{"do": "light"}``: of that, what costs nothing, not even a descriptor: counters and records.
 * ``{"do": "faults", "rules": [[call, error, after, count, one_in, seed], ...]}``: where the shim of
@@ -111,7 +111,7 @@ class Subject:
         self._ledger = Ledger()
         self._reports: list[str] = []
         self._names = Names()
-        self._null = Path(os.devnull).open("w", encoding="utf-8")
+        self._null = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - closed in `run`
         self._log = TunnelLog(to_stream(self._null), LogFormat.JSON)
         self._shim = ctypes.CDLL(wanted["shim"]) if wanted.get("shim") else None
         self._app = App(settings_of(wanted), sink=self._sink, report=self._report, lookup=self._names)
@@ -198,8 +198,8 @@ class Subject:
         return {
             **self._light(),
             "log_dropped": self._log.dropped,
-            "descriptors": len(os.listdir("/proc/self/fd")),
-            "threads": len(os.listdir("/proc/self/task")) - passing,
+            "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+            "threads": len(list(Path("/proc/self/task").iterdir())) - passing,
             "pss_kb": memory([os.getpid()]).pss_kb,
         }
 

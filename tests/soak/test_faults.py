@@ -10,15 +10,18 @@ import errno
 import resource
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.bench.spawn import Origin
 from tests.soak import driver
 from tests.soak.clients import attempt, conversation, difference, outcomes
 from tests.soak.driver import SHORT, Driven, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.bench.spawn import Origin
 
 HOST = "get-1.origin.test"
 MOST_STEPS = 200
@@ -32,7 +35,10 @@ HARMLESS = [
     (driver.WRITE, (errno.EINTR,)),
     (driver.READ, (errno.EAGAIN,)),
     (driver.SETSOCKOPT, (errno.ENOMEM,)),
-    (driver.ACCEPT4, (errno.ECONNABORTED, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)),
+    (
+        driver.ACCEPT4,
+        (errno.ECONNABORTED, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
+    ),
 ]
 HARD = [
     (driver.RECV, (errno.ECONNRESET, errno.ENOMEM)),
@@ -83,9 +89,7 @@ def _quiet(subject: Driven) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("call", "error"), _cases(HARMLESS))
-def test_what_a_kernel_may_do_harms_nothing(
-    struck: Driven, upstream: Origin, call: int, error: int
-) -> None:
+def test_what_a_kernel_may_do_harms_nothing(struck: Driven, upstream: Origin, call: int, error: int) -> None:
     for step, said, records in _sweep(struck, upstream.port, call, error):
         assert (said, records) == ("ok", {"completed": 1}), step
 
@@ -97,7 +101,11 @@ def test_what_fails_is_told(struck: Driven, upstream: Origin, call: int, error: 
     for step, said, records in found:
         assert "internal" not in records, (step, said)
         # A client that could not even be watched for is let go, without a tunnel.
-        assert sum(records.values()) == 1 or (call in (driver.EPOLL_CTL, driver.RECV) and not records), (step, said, records)
+        assert sum(records.values()) == 1 or (call in (driver.EPOLL_CTL, driver.RECV) and not records), (
+            step,
+            said,
+            records,
+        )
         if records == {"completed": 1} and call not in (driver.RECV, driver.SEND):
             assert said == "ok", step
     assert found[-1][1:] == ("ok", {"completed": 1})
@@ -105,7 +113,8 @@ def test_what_fails_is_told(struck: Driven, upstream: Origin, call: int, error: 
 
 
 def test_descriptors_that_run_out(start: Callable[..., Driven], upstream: Origin) -> None:
-    """Really, by the limit: who cannot be accepted waits, who cannot be connected for is told, and all goes on."""
+    """Really, by the limit: who cannot be accepted waits, who cannot be connected for is told, and all goes
+    on."""
     subject = start(threads=2)
     with conversation(subject, "pingpong-1.origin.test", upstream.port) as beside:
         limits = resource.prlimit(subject.pid, resource.RLIMIT_NOFILE)
@@ -114,7 +123,8 @@ def test_descriptors_that_run_out(start: Callable[..., Driven], upstream: Origin
         # Room for one more client, and none for its upstream; the others cannot even be accepted.
         resource.prlimit(subject.pid, resource.RLIMIT_NOFILE, (used, limits[1]))
         clients = [
-            threading.Thread(target=lambda: said.append(attempt(subject, HOST, upstream.port))) for _ in range(6)
+            threading.Thread(target=lambda: said.append(attempt(subject, HOST, upstream.port)))
+            for _ in range(6)
         ]
         for client in clients:
             client.start()
@@ -133,7 +143,8 @@ def test_descriptors_that_run_out(start: Callable[..., Driven], upstream: Origin
 
 @pytest.mark.parametrize("seconds", [3600, -3600, 400 * DAY, -400 * DAY])
 def test_a_wall_clock_that_jumps(start: Callable[..., Driven], upstream: Origin, seconds: int) -> None:
-    """Tunnels that stand do not notice. Certificates are valid or not by the new time, and again by the old."""
+    """Tunnels that stand do not notice. Certificates are valid or not by the new time, and again by the
+    old."""
     subject = start(faults=True)
     with conversation(subject, "pingpong-1.origin.test", upstream.port) as beside:
         beside.get(1000, 1)
@@ -146,8 +157,11 @@ def test_a_wall_clock_that_jumps(start: Callable[..., Driven], upstream: Origin,
         beside.get(1000, 3)
         assert attempt(subject, "get-3.origin.test", upstream.port) == "ok"
     ended = outcomes(subject.snapshot())
-    # A chain that verified a moment ago may still count as verified; our own root is not valid before it was made.
-    assert set(ended) <= {"completed", "certificate_expired", "certificate_not_yet_valid", "leaf_failed"}, ended
+    # A chain that verified a moment ago may still count as verified; our own root is not valid before it
+    # was made.
+    assert set(ended) <= {"completed", "certificate_expired", "certificate_not_yet_valid", "leaf_failed"}, (
+        ended
+    )
     assert sum(ended.values()) == 3
 
 
@@ -159,7 +173,8 @@ def test_a_proxy_that_is_stopped_for_a_while(start: Callable[..., Driven], upstr
         beside.get(1000, 1)
         subject.pause()
         clients = [
-            threading.Thread(target=lambda: said.append(attempt(subject, HOST, upstream.port))) for _ in range(8)
+            threading.Thread(target=lambda: said.append(attempt(subject, HOST, upstream.port)))
+            for _ in range(8)
         ]
         for client in clients:
             client.start()
@@ -176,7 +191,8 @@ def test_a_resolver_that_fails_or_hangs(start: Callable[..., Driven], upstream: 
     subject = start()
     with conversation(subject, "pingpong-1.origin.test", upstream.port) as beside:
         waiting = [
-            threading.Thread(target=attempt, args=(subject, f"hole-{i}.hang.test", upstream.port)) for i in range(5)
+            threading.Thread(target=attempt, args=(subject, f"hole-{i}.hang.test", upstream.port))
+            for i in range(5)
         ]
         for client in waiting:
             client.start()

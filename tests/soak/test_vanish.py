@@ -12,16 +12,20 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
 from enum import Enum
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.bench.spawn import Origin, origin
 from tests.soak.clients import PATIENCE_SECONDS, Conversation, attempt, conversation, outcomes
-from tests.soak.driver import Driven
 from tests.soak.load import ORIGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.soak.driver import Driven
 
 HOST = "get-1.origin.test"
 TIMEOUTS = {"connect": 1.0, "handshake": 1.0, "hello": 5.0, "idle": 1.0, "half_closed": 1.0}
