@@ -83,6 +83,7 @@ ROWS: list[tuple[str, Side, str, dict[str, object], Side, Stage, Kind]] = [
         Stage.CLIENT_TLS,
         Kind.CLIENT_REJECTS_LEAF,
     ),
+    ("CONNECT", CLIENT, "RESET", {}, CLIENT, Stage.CONNECT, Kind.CLIENT_CLOSED),
     ("ACCEPT_TLS", CLIENT, "CLOSED", {}, CLIENT, Stage.CLIENT_TLS, Kind.CLIENT_CLOSED),
     ("ACCEPT_TLS", CLIENT, "TLS_SHARED", {}, CLIENT, Stage.CLIENT_TLS, Kind.CLIENT_NO_SHARED_PARAMETERS),
     ("ACCEPT_TLS", CLIENT, "TLS_VERSION", {}, CLIENT, Stage.CLIENT_TLS, Kind.CLIENT_NO_SHARED_PARAMETERS),

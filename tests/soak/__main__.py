@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -26,7 +27,7 @@ from tests.bench.machine import this_machine
 from tests.bench.spawn import BenchError, origin
 from tests.bench.subjects import ROOT
 from tests.soak import judge, report
-from tests.soak.driver import Driven, driven
+from tests.soak.driver import ACCEPT4, EPOLL_WAIT, RECV, SEND, SHORT, Driven, Rule, driven
 from tests.soak.judge import Checkpoint
 from tests.soak.load import ORIGIN, Places, Round, run_round
 from tests.soak.subject import LEAF_CACHE
@@ -41,6 +42,11 @@ ROUNDS = 10  # checkpoints, of a soak that is not long
 WARM_TUNNELS = 4 * LEAF_CACHE
 """Of each load generator, new names among them: twice what fills every cache."""
 NAMES_A_ROUND = 10_000_000
+STORM = (
+    *(Rule(call, error, one_in=8) for call in (RECV, SEND) for error in (SHORT, errno.EAGAIN, errno.EINTR)),
+    Rule(ACCEPT4, errno.ECONNABORTED, one_in=8),
+    Rule(EPOLL_WAIT, errno.EINTR, one_in=8),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,8 +111,24 @@ def soak(
             say(_line(made, checkpoints[-1]))
             if wrong:
                 break
+        storm = _storm(scratch / "storm", where, seed=seed, seconds=each, wrong=wrong)
     wrong += judge.memory(checkpoints)
-    return report.Report(machine, _revision(), seed, rounds, checkpoints, wrong)
+    say(f"a storm of {storm.struck:,} calls cut short or told to come again: {storm.tunnels:,} tunnels")
+    return report.Report(machine, _revision(), seed, rounds, checkpoints, storm, wrong)
+
+
+def _storm(directory: Path, where: Places, *, seed: int, seconds: float, wrong: list[str]) -> report.Storm:
+    """A last round, through a proxy whose system calls are interrupted, cut short and put off by chance: what
+    a kernel may do at any time. The books must agree as ever."""
+    with driven(directory, where.origin.ca, faults=True) as subject:
+        subject.faults(*STORM)
+        first_name = NAMES_A_ROUND // 2  # none that the clients had before
+        made = run_round(subject, where, seed=seed + 8, first_name=first_name, seconds=seconds, pause=False)
+        struck = subject.faults()
+        snapshot = subject.snapshot()
+    wrong += [f"in the storm: {one}" for one in (*judge.at_rest(snapshot), *judge.accounts([made], snapshot))]
+    wrong += [f"in the storm: {one}" for one in made.samples[:4]]
+    return report.Storm(struck, made.tunnels, made.failed)
 
 
 def _checkpoint(

@@ -22,6 +22,15 @@ BEGIN, END = "<!-- soak -->", "<!-- /soak -->"
 
 
 @dataclass(frozen=True, slots=True)
+class Storm:
+    """The round in which system calls were struck."""
+
+    struck: int
+    tunnels: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All of a soak. The first checkpoint is the end of the warm-up."""
 
@@ -30,6 +39,7 @@ class Report:
     seed: int
     rounds: Sequence[Round]
     checkpoints: Sequence[Checkpoint]
+    storm: Storm
     wrong: Sequence[str]
 
     @property
@@ -52,6 +62,7 @@ def as_json(report: Report) -> dict[str, Any]:
         # Not asdict, which makes another kind of mapping of a Counter.
         "rounds": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in report.rounds],
         "checkpoints": [asdict(one) for one in report.checkpoints],
+        "storm": asdict(report.storm),
         "wrong": list(report.wrong),
     }
 
@@ -72,6 +83,11 @@ def table(report: Report) -> str:
         f"Memory at rest grew by {slope_kb(report.checkpoints):+.0f} KB for 100,000 tunnels (a line through "
         f"{len(report.checkpoints)} checkpoints: {shown})."
     )
+    storm = (
+        f"In one more round, {report.storm.struck:,} system calls of the engine were interrupted, cut short to "
+        f"a byte or told to come again; of its {report.storm.tunnels:,} tunnels {report.storm.failed} failed "
+        "otherwise than they were meant to."
+    )
     rows = [("descriptors", "descriptors"), ("threads", "threads"), ("pss_kb", "memory, PSS in KB")]
     counters = ("streams", "operations", "buffered_bytes", "impossible")
     lines = [
@@ -84,6 +100,8 @@ def table(report: Report) -> str:
         f"| records missing, or twice | {books[0]} | {books[1]} |",
         "",
         memory,
+        "",
+        storm,
         "",
         "| what clients did | tunnels | how the proxy's records end |",
         "|---|---|---|",

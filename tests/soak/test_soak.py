@@ -21,6 +21,8 @@ def test_a_soak_in_short(tmp_path: Path) -> None:
     found = soak(tmp_path, seconds=1.0, tunnels=0, seed=5, warm=150, say=lines.append)
     assert found.wrong == []
     assert len(found.checkpoints) == len(found.rounds) >= 2
+    assert found.storm.struck > 100
+    assert found.storm.failed == 0 < found.storm.tunnels
     assert report.as_json(found)["tunnels"] == found.tunnels >= 450
     shown = report.table(found)
     assert "Everything held." in shown
