@@ -84,9 +84,9 @@ def table(report: Report) -> str:
         f"{len(report.checkpoints)} checkpoints: {shown})."
     )
     storm = (
-        f"In one more round, {report.storm.struck:,} system calls of the engine were interrupted, cut short to "
-        f"a byte or told to come again; of its {report.storm.tunnels:,} tunnels {report.storm.failed} failed "
-        "otherwise than they were meant to."
+        f"In one more round, {report.storm.struck:,} system calls of the engine were interrupted, cut short or "
+        f"put off; of its {report.storm.tunnels:,} tunnels {report.storm.failed} failed otherwise than they were "
+        "meant to."
     )
     rows = [("descriptors", "descriptors"), ("threads", "threads"), ("pss_kb", "memory, PSS in KB")]
     counters = ("streams", "operations", "buffered_bytes", "impossible")
