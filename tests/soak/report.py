@@ -83,10 +83,10 @@ def table(report: Report) -> str:
         f"Memory at rest grew by {slope_kb(report.checkpoints):+.0f} KB for 100,000 tunnels (a line through "
         f"{len(report.checkpoints)} checkpoints: {shown})."
     )
+    stormy = report.storm
     storm = (
-        f"In one more round, {report.storm.struck:,} system calls of the engine were interrupted, cut short or "
-        f"put off; of its {report.storm.tunnels:,} tunnels {report.storm.failed} failed otherwise than they were "
-        "meant to."
+        f"In one more round, {stormy.struck:,} system calls of the engine were interrupted, cut short or put "
+        f"off; of its {stormy.tunnels:,} tunnels {stormy.failed} failed otherwise than they were meant to."
     )
     rows = [("descriptors", "descriptors"), ("threads", "threads"), ("pss_kb", "memory, PSS in KB")]
     counters = ("streams", "operations", "buffered_bytes", "impossible")
