@@ -34,7 +34,7 @@ CONFIGURE = $(CMAKE) -S native -G Ninja --log-level=WARNING \
 .DEFAULT_GOAL := help
 .PHONY: help build run demo demo-otlp test check lint format declarations native-test native-test-asan \
 	native-test-tsan fuzz fuzz-compiler fuzz-build fuzz-grow valgrind valgrind-found boringssl-test \
-	bench bench-build bench-peers callgrind wheel image-try image-lock clean distclean tools
+	soak bench bench-build bench-peers callgrind wheel image-try image-lock clean distclean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ boringssl-test: $(INSTALLED) ## BoringSSL's own ssl_test, linked with the patche
 
 bench: build bench-build ## Measure beside the yardstick and peers, ten minutes at most (ARGS='--only mitm.c32')
 	@$(PY) -m tests.bench $(ARGS)
+
+soak: build bench-build ## The proxy under everything, for SOAK_SECONDS (120) or SOAK_TUNNELS; SOAK_SEED repeats it
+	@$(PY) -m tests.soak $(ARGS)
 
 bench-build: $(INSTALLED) ## The native programs that measure, in build/bench/bin
 	@$(PY) native/boringssl/prepare.py >/dev/null

@@ -109,6 +109,7 @@ class Kind(Enum):
     DRAINED = "drained"
     # anywhere
     CANCELLED = "cancelled"
+    OUT_OF_MEMORY = "out_of_memory"
     INTERNAL = "internal"
 
 

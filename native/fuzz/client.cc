@@ -127,7 +127,7 @@ std::string Layer::take() {
 Client::Client(ptl_client_context *context, const char *name, const std::string &alpn) {
   std::unique_ptr<ptl::TlsLayer> below;
   std::vector<uint8_t> wire(alpn.begin(), alpn.end());
-  layer_ = ptl::TlsLayer::client(ptl::Ref<ptl_client_context>::share(context), name, 443, wire, &wire_, &below);
+  layer_ = ptl::TlsLayer::client(ptl::Ref<ptl_client_context>::share(context), name, 443, wire, {}, &wire_, &below);
   FUZZ_CHECK(layer_ != nullptr);
 }
 

@@ -145,6 +145,45 @@ TEST(cancellation_ends_every_attempt) {
   CHECK_EQ(engine.stats().streams, 1u);
 }
 
+TEST(who_it_is_for_resets_meanwhile) {
+  EngineDriver engine;
+  uint16_t port = engine.listen();
+  Client client = accept_client(&engine, port);
+  Blackhole nowhere;
+  ptl_address hole = loopback(nowhere.port());
+  std::vector<ptl_address> holes = {hole, hole};
+  uint64_t first = engine.submit(connect_op(client.stream, holes, 1));
+  std::string answer = "never";
+  std::vector<uint64_t> second =
+      engine.submit_all({linked(connect_op(client.stream, holes, 1)), write_op(client.stream, answer)});
+  engine.await_stats([](const ptl_stats &stats) { return stats.streams == 5; });
+  client.peer.reset();
+  for (uint64_t tag : {first, second[0], second[1]}) {
+    Done done = engine.await(tag);
+    CHECK_STATUS(done, PTL_E_RESET);
+    CHECK(done.data.find("reset meanwhile") != std::string::npos);
+  }
+  CHECK_EQ(engine.stats().streams, 1u);
+  // One that begins when it has happened already.
+  CHECK_STATUS(engine.run(connect_op(client.stream, holes)), PTL_E_RESET);
+  engine.run(close_op(client.stream));
+  engine.await_no_streams();
+}
+
+TEST(who_it_is_for_may_stop_sending) {
+  // A FIN is no farewell: the client may have sent all it has to say, and wait for the answer.
+  EngineDriver engine;
+  Client client = accept_client(&engine, engine.listen());
+  Blackhole nowhere;
+  Origin origin;
+  client.peer.shutdown_write();
+  Done done =
+      engine.run(connect_op(client.stream, {loopback(nowhere.port()), loopback(origin.port())}, 20));
+  REQUIRE_STATUS(done, PTL_OK);
+  CHECK_STATUS(engine.run(write_op(client.stream, "answer")), PTL_OK);
+  CHECK_EQ(client.peer.read(6), std::string("answer"));
+}
+
 TEST(it_outlives_the_stream_it_was_asked_beside) {
   EngineDriver engine;
   Client client = accept_client(&engine, engine.listen());

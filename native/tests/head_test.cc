@@ -47,6 +47,25 @@ TEST(limits) {
   CHECK_STATUS(accepted(&engine, port, head_of(200).substr(0, 100)), PTL_E_TOO_LARGE);
 }
 
+TEST(who_resets_is_told_by_what_came_before) {
+  // What came is handed out, and nothing else: an error's text is no part of a head.
+  EngineDriver engine;
+  uint16_t port = engine.listen(200);
+  for (const std::string &bytes : {std::string(), std::string("CONN")}) {
+    Peer client = Peer::connect_to(port);
+    client.write(bytes);
+    engine.await_stats([](const ptl_stats &stats) { return stats.streams == 1; });
+    for (int i = 0; i < 5; i++) engine.turn();
+    client.reset();
+    Done done = engine.next_accept();
+    CHECK_STATUS(done, PTL_E_RESET);
+    CHECK_EQ(done->sys_errno, ECONNRESET);
+    CHECK(done.data == bytes || done.data.empty());  // bytes that were still unread may be lost to the reset
+    engine.run(close_op(done->stream));
+    engine.await_no_streams();
+  }
+}
+
 TEST(byte_by_byte) {
   EngineDriver engine;
   uint16_t port = engine.listen(200);

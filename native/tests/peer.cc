@@ -223,6 +223,13 @@ void Peer::say_goodbye() {
   ERR_clear_error();
 }
 
+bool Peer::goodbye_once() {
+  const int result = SSL_shutdown(ssl_.get());
+  const bool waits = result < 0 && SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_WRITE;
+  ERR_clear_error();
+  return !waits;
+}
+
 void Peer::shutdown_write() { shutdown(fd_.get(), SHUT_WR); }
 
 void Peer::reset() {
@@ -241,6 +248,11 @@ Peer Origin::accept() {
   pollfd event{fd_.get(), POLLIN, 0};
   if (poll(&event, 1, kPatienceMs) == 0) throw GaveUp("nobody connected to the origin");
   return Peer(ptl::Fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC)));
+}
+
+bool Origin::has_one() {
+  pollfd event{fd_.get(), POLLIN, 0};
+  return poll(&event, 1, 0) == 1;
 }
 
 Blackhole::Blackhole() : fd_(listening_socket(0, 0)), port_(bound_port(fd_.get())) {

@@ -60,6 +60,8 @@ class Peer {
   void wait(short events);
 
   void say_goodbye();     // TLS: close_notify. The socket stays as it is
+  // goodbye_once does so as far as it goes without waiting, and returns whether that is over.
+  bool goodbye_once();
   void shutdown_write();  // FIN
   void reset();           // RST
   void close();           // of the descriptor alone
@@ -75,7 +77,9 @@ class Origin {
  public:
   explicit Origin(int backlog = 64, int receive_bytes = 0, bool ipv6 = false);
   uint16_t port() const { return port_; }
+  int fd() const { return fd_.get(); }
   Peer accept();
+  bool has_one();  // is there somebody to accept now?
   void close() { fd_.reset(); }
 
  private:

@@ -74,7 +74,9 @@ def error_of(failure: Failure, side: Side) -> PolytlsError:
     if status == lib.PTL_E_SHUTDOWN:
         return ProxyError(Side.PROXY, stage, Kind.CANCELLED, "the proxy is stopping")
     if status == lib.PTL_E_NOMEM:
-        return ProxyError(Side.PROXY, stage, Kind.INTERNAL, "out of memory")
+        return ProxyError(
+            Side.PROXY, stage, Kind.OUT_OF_MEMORY, "the proxy has no memory left for this tunnel"
+        )
     if failure.kind == lib.PTL_OP_CONNECT:
         return _connect_error(failure)
     if failure.kind == lib.PTL_OP_CONNECT_TLS:
@@ -99,6 +101,9 @@ def _stage(kind: int, side: Side) -> Stage:
 
 def _connect_error(failure: Failure) -> ProxyError:
     match failure.status:
+        case lib.PTL_E_RESET:  # of the client: native.h, PTL_OP_CONNECT
+            detail = "the client went away while upstream was being dialled"
+            return ProxyError(Side.CLIENT, Stage.CONNECT, Kind.CLIENT_CLOSED, detail)
         case lib.PTL_E_REFUSED:
             kind, what = Kind.CONNECT_REFUSED, "upstream refused the connection"
         case lib.PTL_E_TIMEOUT:

@@ -164,6 +164,7 @@ TABLE: MappingProxyType[Kind, Row] = MappingProxyType(
         Kind.DRAINED: Row(status=503, headers=(f"Retry-After: {RETRY_DRAINING_SECONDS}",)),
         # anywhere
         Kind.CANCELLED: Row(status=503),
+        Kind.OUT_OF_MEMORY: Row(status=503, alert=INTERNAL_ERROR),
         Kind.INTERNAL: Row(status=500, alert=INTERNAL_ERROR),
     }
 )

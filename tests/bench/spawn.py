@@ -48,6 +48,8 @@ class Origin:
     port: int
     tickets_port: int
     ca: Path
+    plain_port: int = 0  # where it speaks no TLS
+    rude_port: int = 0  # where it resets
 
     @property
     def address(self) -> str:
@@ -80,7 +82,14 @@ def origin(program: Path, directory: Path, *arguments: str, within: Sequence[str
         if not said.startswith("READY "):
             raise BenchError(f"the origin did not start: {said!r}")
         ports = json.loads(said.removeprefix("READY "))
-        yield Origin(process.pid, ports["port"], ports["tickets_port"], directory / "ca.pem")
+        yield Origin(
+            process.pid,
+            ports["port"],
+            ports["tickets_port"],
+            directory / "ca.pem",
+            ports["plain_port"],
+            ports["rude_port"],
+        )
     finally:
         stop(process)
 

@@ -83,6 +83,7 @@ ROWS: list[tuple[str, Side, str, dict[str, object], Side, Stage, Kind]] = [
         Stage.CLIENT_TLS,
         Kind.CLIENT_REJECTS_LEAF,
     ),
+    ("CONNECT", CLIENT, "RESET", {}, CLIENT, Stage.CONNECT, Kind.CLIENT_CLOSED),
     ("ACCEPT_TLS", CLIENT, "CLOSED", {}, CLIENT, Stage.CLIENT_TLS, Kind.CLIENT_CLOSED),
     ("ACCEPT_TLS", CLIENT, "TLS_SHARED", {}, CLIENT, Stage.CLIENT_TLS, Kind.CLIENT_NO_SHARED_PARAMETERS),
     ("ACCEPT_TLS", CLIENT, "TLS_VERSION", {}, CLIENT, Stage.CLIENT_TLS, Kind.CLIENT_NO_SHARED_PARAMETERS),
@@ -93,7 +94,7 @@ ROWS: list[tuple[str, Side, str, dict[str, object], Side, Stage, Kind]] = [
     ("READ_HEAD", CLIENT, "MALFORMED", {}, CLIENT, Stage.HEAD, Kind.MALFORMED_HEAD),
     ("WRITE", CLIENT, "RESET", {}, CLIENT, Stage.HEAD, Kind.CLIENT_CLOSED),
     ("READ", UPSTREAM, "CLOSED", {}, UPSTREAM, Stage.CONNECT, Kind.UPSTREAM_CLOSED),
-    ("READ", CLIENT, "NOMEM", {}, PROXY, Stage.HEAD, Kind.INTERNAL),
+    ("READ", CLIENT, "NOMEM", {}, PROXY, Stage.HEAD, Kind.OUT_OF_MEMORY),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -125,8 +126,11 @@ def test_a_connection_without_a_byte_is_a_health_check(
     start: Callable[..., Proxy], passthrough_settings: Settings
 ) -> None:
     proxy = start(passthrough_settings)
-    for _ in range(3):
+    for _ in range(2):
         dial(proxy).close()
+    rude = dial(proxy)
+    rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    rude.close()
     ask(proxy, b"GET / HTTP/1.1\r\n\r\n")
     assert proxy.record().outcome == "not_connect"
     proxy.stop()

@@ -26,7 +26,7 @@ class Http1 : public Talk {
     slow_write_ = does == Behaviour::kSlowWrite;
     cut_ = does == Behaviour::kOriginCut || does == Behaviour::kOriginReset;
     half_close_ = does == Behaviour::kHalfClose;
-    bad_chain_ = does == Behaviour::kBadChain;
+    upstream_fails_ = upstream_fails(does);
     if (does == Behaviour::kReset) reset_at_ = plan.size == 0 ? 0 : plan.chance % plan.size;
     resets_ = does == Behaviour::kReset;
     if (does != Behaviour::kGet && does != Behaviour::kPost && does != Behaviour::kEcho) left_ = 1;
@@ -122,7 +122,7 @@ class Http1 : public Talk {
     in_.resize(end + 2);
     if (in_.compare(0, 7, "HTTP/1.") != 0) return fail("no_http");
     const std::string status = in_.substr(9, 3);
-    if (bad_chain_) return status[0] == '5' ? Next::kDone : fail("bad_chain_got_" + status);
+    if (upstream_fails_) return status[0] == '5' ? Next::kDone : fail("a_refusal_got_" + status);
     if (status != "200") return fail("status_" + status);
     read_length();
     if (resets_ && reset_at_ == 0) return Next::kReset;
@@ -177,7 +177,7 @@ class Http1 : public Talk {
   size_t slow_bytes_;
   int64_t left_;
   bool uploads_ = false, echoes_ = false, slow_read_ = false, slow_write_ = false, cut_ = false;
-  bool half_close_ = false, resets_ = false, bad_chain_ = false;
+  bool half_close_ = false, resets_ = false, upstream_fails_ = false;
   uint64_t reset_at_ = 0;
   std::string head_, in_, said_;
   uint64_t to_send_ = 0, sent_ = 0, got_ = 0, expected_ = 0, announced_ = 0;

@@ -41,6 +41,38 @@ std::string all_names() {
   return all;
 }
 
+// The names of behaviours that the origin, or who resolves names, knows by their domain; null: --name.
+const char *own_domain(Behaviour behaviour) {
+  switch (behaviour) {
+    case Behaviour::kBadChain: return ".bad.test";
+    case Behaviour::kOriginAlert: return ".alert.test";
+    case Behaviour::kNoName: return ".nowhere.test";
+    default: return nullptr;
+  }
+}
+
+int64_t own_port(const Settings &settings, Behaviour behaviour) {
+  switch (behaviour) {
+    case Behaviour::kOriginPlain: return settings.plain_port;
+    case Behaviour::kOriginHangup: return settings.rude_port;
+    case Behaviour::kRefused: return settings.refusing_port;
+    case Behaviour::kHole:
+    case Behaviour::kLeave: return settings.hole_port;
+    default: return 0;
+  }
+}
+
+const char *meant_status(Behaviour behaviour) {
+  switch (behaviour) {
+    case Behaviour::kNotConnect: return "405";
+    case Behaviour::kBadHead: return "400";
+    case Behaviour::kNoName:
+    case Behaviour::kRefused: return "502";
+    case Behaviour::kHole: return "504";
+    default: return "2";
+  }
+}
+
 }  // namespace
 
 const std::vector<std::pair<Behaviour, std::string>> &behaviours() {
@@ -62,11 +94,27 @@ const std::vector<std::pair<Behaviour, std::string>> &behaviours() {
       {Behaviour::kOriginCut, "origin-cut"},
       {Behaviour::kOriginReset, "origin-reset"},
       {Behaviour::kBadChain, "bad-chain"},
+      {Behaviour::kSniMismatch, "sni-mismatch"},
+      {Behaviour::kAlpnMismatch, "alpn-mismatch"},
+      {Behaviour::kOriginAlert, "origin-alert"},
+      {Behaviour::kOriginPlain, "origin-plain"},
+      {Behaviour::kOriginHangup, "origin-hangup"},
+      {Behaviour::kNotConnect, "not-connect"},
+      {Behaviour::kBadHead, "bad-head"},
+      {Behaviour::kNoName, "no-name"},
+      {Behaviour::kRefused, "refused"},
+      {Behaviour::kHole, "hole"},
+      {Behaviour::kLeave, "leave"},
   };
   return all;
 }
 
 const std::string &name_of(Behaviour behaviour) { return behaviours()[static_cast<size_t>(behaviour)].second; }
+
+bool upstream_fails(Behaviour behaviour) {
+  return behaviour == Behaviour::kBadChain || behaviour == Behaviour::kOriginAlert ||
+         behaviour == Behaviour::kOriginPlain || behaviour == Behaviour::kOriginHangup;
+}
 
 Settings read_settings(Options *options) {
   Settings made;
@@ -101,6 +149,11 @@ Settings read_settings(Options *options) {
   made.groups = options->text("groups", "X25519", "key exchange groups of the client");
   made.ca = options->text("ca", "", "certificates to trust; without, the client takes any");
   made.body_seed = options->number("body-seed", -1, "of every body; below 0: each tunnel another");
+  made.label = options->flag("label", "names begin with the behaviour's: get-17.origin.test");
+  made.plain_port = options->number("plain-port", 0, "origin-plain: where the origin speaks no TLS");
+  made.rude_port = options->number("rude-port", 0, "origin-hangup: where the origin resets");
+  made.refusing_port = options->number("refusing-port", 0, "refused: where nobody listens");
+  made.hole_port = options->number("hole-port", 0, "hole, leave: where nobody answers");
   made.seed = static_cast<uint64_t>(options->number("seed", 1, "of everything that is chosen"));
 
   options->finish("The load generator. The report is one JSON object, the last line of standard output.");
@@ -138,10 +191,12 @@ Plan plan_of(const Settings &settings, int64_t number) {
     int64_t which = settings.names > 0 ? number % settings.names : number;
     plan.name.replace(mark, 2, std::to_string(settings.first_name + which));
   }
-  if (plan.behaviour == Behaviour::kBadChain) plan.name = "t" + std::to_string(number % 64) + ".bad.test";
+  if (const char *domain = own_domain(plan.behaviour)) plan.name = std::to_string(number % 64) + domain;
+  if (settings.label) plan.name = name_of(plan.behaviour) + "-" + plan.name;
   plan.connect_to = settings.origin_text;
-  if (settings.connect_by_name)
-    plan.connect_to = plan.name + settings.origin_text.substr(settings.origin_text.rfind(':'));
+  if (settings.connect_by_name) plan.connect_to = plan.name + settings.origin_text.substr(settings.origin_text.rfind(':'));
+  if (int64_t port = own_port(settings, plan.behaviour)) plan.connect_to = plan.name + ":" + std::to_string(port);
+  plan.status = meant_status(plan.behaviour);
   return plan;
 }
 

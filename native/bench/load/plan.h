@@ -35,11 +35,24 @@ enum class Behaviour {
   kOriginCut,    // the origin ends in the middle, without close_notify
   kOriginReset,  // the origin resets in the middle
   kBadChain,     // the origin's certificate is not to be trusted: the proxy has to refuse
+  kSniMismatch,  // the hello names another host than the CONNECT: an alert has to come
+  kAlpnMismatch, // the hello offers a protocol that nobody else speaks: an alert has to come
+  kOriginAlert,  // the origin answers the hello with an alert: the proxy has to say so
+  kOriginPlain,  // the origin speaks no TLS (--plain-port): the proxy has to say so
+  kOriginHangup, // the origin resets instead of a handshake (--rude-port): the proxy has to say so
+  kNotConnect,   // another method: 405 has to come
+  kBadHead,      // no request head: 400 has to come
+  kNoName,       // a name without an address: 502 has to come
+  kRefused,      // a port where nobody listens (--refusing-port): 502 has to come
+  kHole,         // a port that does not answer (--hole-port): 504 has to come
+  kLeave,        // RST by the client while the proxy connects to --hole-port
 };
 
 // behaviours returns all of them with their names, in the order above.
 const std::vector<std::pair<Behaviour, std::string>> &behaviours();
 const std::string &name_of(Behaviour behaviour);
+// upstream_fails: the proxy has to refuse, by an alert or by a page that says why.
+bool upstream_fails(Behaviour behaviour);
 
 struct Settings {
   bool through_proxy = true, compare_direct = false;
@@ -60,6 +73,8 @@ struct Settings {
   std::string groups, ca;
   uint64_t seed = 1;
   int64_t body_seed = -1;  // of every body; below 0: each tunnel another
+  bool label = false;      // names begin with the behaviour's
+  int64_t plain_port = 0, rude_port = 0, refusing_port = 0, hole_port = 0;
 };
 
 // read_settings takes all of the command line. It answers --help, and dies with a sentence on what cannot be.
@@ -72,6 +87,7 @@ struct Plan {
   std::string name, connect_to;
   uint64_t size = 0, seed = 0;
   uint64_t chance = 0;  // whatever else has to be chosen
+  std::string status;   // the first digits of the answer to CONNECT that is meant
 };
 
 Plan plan_of(const Settings &settings, int64_t number);

@@ -15,6 +15,7 @@ constexpr int kSlowReceiveBytes = 16 * 1024;  // of a socket that is read slowly
 constexpr size_t kMaxAnswerBytes = 16384;
 constexpr size_t kGarbageBytes = 64;
 constexpr int kResetStages = 5;
+constexpr int64_t kLeaveMs = 20;
 
 }  // namespace
 
@@ -64,15 +65,27 @@ bool Tunnel::connected() {
   if (reset_here(0)) return false;
   if (!plan_.through_proxy) return begin_tls();
   std::string head = "CONNECT " + plan_.connect_to + " HTTP/1.1\r\nHost: " + plan_.connect_to + "\r\n";
+  if (plan_.behaviour == Behaviour::kNotConnect) head.replace(0, 7, "OPTIONS");
+  if (plan_.behaviour == Behaviour::kBadHead) head.replace(7, 1, "  ");
   for (const std::string &field : runner_->settings().connect_fields) head += field + "\r\n";
   channel_.write(head + "\r\n");
   channel_.flush();
   if (reset_here(1)) return false;
   step_ = Step::kAsk;
+  if (plan_.behaviour == Behaviour::kLeave) {
+    paused_ = true;  // the proxy is to have begun
+    runner_->wake(this, kLeaveMs);
+    return false;
+  }
   return true;
 }
 
 bool Tunnel::ask() {
+  if (plan_.behaviour == Behaviour::kLeave) {
+    channel_.reset();
+    end_well();
+    return false;
+  }
   // One byte too many would be the origin's: none may come before the client has spoken.
   uint8_t bytes[4096];
   size_t size = 0;
@@ -83,7 +96,8 @@ bool Tunnel::ask() {
   size_t end = in_.find("\r\n\r\n");
   if (end == std::string::npos) return in_.size() < kMaxAnswerBytes || (fail("connect_answer_too_long"), false);
   if (in_.compare(0, 7, "HTTP/1.") != 0) return fail("connect_answer_no_http"), false;
-  if (in_[9] != '2') return fail("connect_status_" + in_.substr(9, 3)), false;
+  if (in_.compare(9, plan_.status.size(), plan_.status) != 0) return fail("connect_status_" + in_.substr(9, 3)), false;
+  if (plan_.status != "2") return end_well(), false;
   if (in_.size() != end + 4) return fail("connect_answer_with_more"), false;
   in_.clear();
   if (reset_here(2)) return false;
@@ -103,7 +117,11 @@ bool Tunnel::begin_tls() {
   }
   SSL *ssl = channel_.make_tls(runner_->context(), false);
   SSL_set_app_data(ssl, reinterpret_cast<char *>(this));
-  SSL_set_tlsext_host_name(ssl, plan_.name.c_str());
+  SSL_set_tlsext_host_name(ssl, plan_.behaviour == Behaviour::kSniMismatch ? "another.test" : plan_.name.c_str());
+  if (plan_.behaviour == Behaviour::kAlpnMismatch) {
+    static const uint8_t odd[] = "\x03odd";
+    SSL_set_alpn_protos(ssl, odd, sizeof odd - 1);
+  }
   if (!runner_->settings().ca.empty()) SSL_set1_host(ssl, plan_.name.c_str());
   if (runner_->settings().resume && runner_->session_of(plan_.name))
     SSL_set_session(ssl, runner_->session_of(plan_.name));
@@ -124,10 +142,15 @@ bool Tunnel::shake() {
   if (io != Io::kDone) {
     const std::string detail = last_tls_error();
     bool rejected = plan_.behaviour == Behaviour::kRejectLeaf && detail == "CERTIFICATE_VERIFY_FAILED";
-    if (rejected || plan_.behaviour == Behaviour::kBadChain) return end_well(), false;
+    if (rejected || upstream_fails(plan_.behaviour)) return end_well(), false;
+    if (plan_.behaviour == Behaviour::kSniMismatch && detail == "TLSV1_ALERT_UNRECOGNIZED_NAME") return end_well(), false;
+    if (plan_.behaviour == Behaviour::kAlpnMismatch && detail == "TLSV1_ALERT_NO_APPLICATION_PROTOCOL") return end_well(), false;
     return fail("handshake_" + (detail.empty() ? name_of(io) : detail)), false;
   }
-  if (plan_.behaviour == Behaviour::kRejectLeaf) return fail("handshake_was_not_refused"), false;
+  const Behaviour does = plan_.behaviour;
+  if (does == Behaviour::kRejectLeaf || does == Behaviour::kSniMismatch || does == Behaviour::kAlpnMismatch) {
+    return fail("handshake_was_not_refused"), false;
+  }
   if (reset_here(4)) return false;
   times_.shaken = now_ns();
   const uint8_t *protocol = nullptr;

@@ -4,7 +4,10 @@
 //   origin.test, *.origin.test   with one leaf under the root, P-256
 //   *.own.test                   with an intermediate and a leaf of their own for each name
 //   *.bad.test                   with a leaf under a root that nobody trusts
-// On standard output it says `READY {"port": P, "tickets_port": Q}`; it ends with standard input.
+//   *.alert.test                 with an alert
+// On two more ports it speaks no TLS: one answers whatever comes with bytes that are none, the other resets.
+// On standard output it says `READY {"port": P, "tickets_port": Q, "plain_port": R, "rude_port": S}`; it ends with
+// standard input.
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,7 +30,7 @@
 namespace bench {
 namespace {
 
-const char kOwn[] = ".own.test", kBad[] = ".bad.test";
+const char kOwn[] = ".own.test", kBad[] = ".bad.test", kAlert[] = ".alert.test";
 
 bool ends_with(const std::string &text, const std::string &end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
@@ -77,6 +80,7 @@ Chains *chains;  // for the callback, which has no other way to it
 
 ssl_select_cert_result_t on_hello(const SSL_CLIENT_HELLO *hello) {
   const char *name = SSL_get_servername(hello->ssl, TLSEXT_NAMETYPE_host_name);
+  if (name != nullptr && ends_with(name, kAlert)) return ssl_select_cert_error;
   return chains->give(hello->ssl, name ? name : "") ? ssl_select_cert_success : ssl_select_cert_error;
 }
 
@@ -124,6 +128,53 @@ class Connection : public Handler {
   Loop *loop_;
   Channel channel_;
   std::unique_ptr<Protocol> protocol_;
+};
+
+// Who speaks no TLS: it answers the first bytes with others, or resets.
+class Stranger : public Handler {
+ public:
+  Stranger(Loop *loop, int fd, bool rude) : loop_(loop), channel_(fd), rude_(rude) { loop_->add(fd, this); }
+
+  void on_event(uint32_t events) override {
+    channel_.ready(events & kEnding);
+    uint8_t bytes[4096];
+    size_t size = 0;
+    Io io = channel_.read(bytes, sizeof bytes, &size);
+    if (io == Io::kWait) return;
+    if (io == Io::kDone && rude_) channel_.reset();
+    if (io == Io::kDone && !rude_ && !answered_) {
+      channel_.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+      channel_.shutdown_write();
+      answered_ = true;
+      return;
+    }
+    if (io != Io::kDone || rude_) loop_->bury(this);
+  }
+
+ private:
+  Loop *loop_;
+  Channel channel_;
+  const bool rude_;
+  bool answered_ = false;
+};
+
+class StrangeListener : public Handler {
+ public:
+  StrangeListener(Loop *loop, sockaddr_in at, bool rude) : loop_(loop), rude_(rude) {
+    at.sin_port = 0;
+    fd_ = listen_socket(at);
+    loop_->add(fd_, this, true);
+  }
+  uint16_t port() const { return port_of(fd_); }
+
+  void on_event(uint32_t) override {
+    for (int fd; (fd = accept_socket(fd_)) >= 0;) new Stranger(loop_, fd, rude_);
+  }
+
+ private:
+  Loop *loop_;
+  const bool rude_;
+  int fd_;
 };
 
 class Listener : public Handler {
@@ -194,7 +245,9 @@ int run(int argc, char **argv) {
   }
   Parent parent;
   loop.add(STDIN_FILENO, &parent, true);
-  printf("READY {\"port\": %d, \"tickets_port\": %d}\n", without.port(), with.port());
+  StrangeListener stranger(&loop, first, false), rude(&loop, first, true);
+  printf("READY {\"port\": %d, \"tickets_port\": %d, \"plain_port\": %d, \"rude_port\": %d}\n", without.port(), with.port(),
+         stranger.port(), rude.port());
   fflush(stdout);
   for (;;) loop.poll(-1);
 }

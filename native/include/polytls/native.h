@@ -198,7 +198,8 @@ void ptl_unlisten(ptl_engine *engine, uint32_t listener);
 #define PTL_OP_PEEK_HELLO 3  /* parse the ClientHello that comes next, consuming nothing */
 #define PTL_OP_READ 4        /* at least 1, at most |limit| bytes */
 #define PTL_OP_WRITE 5       /* done when the kernel has taken every byte */
-#define PTL_OP_CONNECT 6     /* a new stream on the loop of |stream|, to the first address that answers */
+#define PTL_OP_CONNECT 6     /* a new stream on the loop of |stream|, to the first address that answers. PTL_E_RESET:
+                              * |stream| itself was reset meanwhile, and nobody is left to connect for */
 #define PTL_OP_CONNECT_TLS 7 /* become a TLS client over this stream */
 #define PTL_OP_ACCEPT_TLS 8  /* become a TLS server over this stream */
 #define PTL_OP_RELAY 9       /* move bytes both ways between |stream| and |other|; ends with both closed */
@@ -326,7 +327,7 @@ typedef struct ptl_stats {
   uint64_t connected;
   uint64_t handshakes;      /* completed, both sides */
   uint64_t relayed_bytes;
-  uint64_t accept_errors;   /* EMFILE, ENFILE, ENOBUFS: accepting paused for a moment */
+  uint64_t accept_errors;   /* EMFILE, ENFILE, ENOBUFS, ENOMEM: accepting paused for a moment, or who came was let go */
   uint64_t stale_handles;
   uint64_t sessions_offered;
   uint64_t impossible;      /* what cannot happen, and did */

@@ -2,6 +2,8 @@
 #ifndef POLYTLS_SRC_BASE_FD_H
 #define POLYTLS_SRC_BASE_FD_H
 
+#include <errno.h>
+#include <stdint.h>
 #include <unistd.h>
 
 #include <utility>
@@ -34,6 +36,13 @@ class Fd {
  private:
   int fd_ = -1;
 };
+
+// ring makes an eventfd readable. EAGAIN is no failure: its counter is full, so that it is readable anyway.
+inline void ring(const Fd &event) {
+  const uint64_t one = 1;
+  while (write(event.get(), &one, sizeof(one)) < 0 && errno == EINTR) {
+  }
+}
 
 }  // namespace ptl
 

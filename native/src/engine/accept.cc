@@ -79,8 +79,7 @@ void Loop::on_acceptable(uint32_t id) {
       case Accepted::kNone:
         return;
       case Accepted::kShort:
-        counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
-        pause_accepting();
+        accept_failed();
         return;
       case Accepted::kNoRoom:  // the backlog holds who comes now
         pause_accepting();
@@ -93,7 +92,8 @@ void Loop::on_acceptable(uint32_t id) {
 void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
   Stream *stream = place_stream(std::move(fd));
   if (stream == nullptr || !watch(stream, false)) {
-    if (stream != nullptr) destroy(stream);
+    if (stream != nullptr) destroy(stream);  // the client sees its connection closed; there was no tunnel yet
+    counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
     return;
   }
   auto op = std::make_unique<Op>();
@@ -106,6 +106,12 @@ void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
   // Most clients have sent their head by the time they are accepted.
   stream->readable = stream->writable = true;
   start_on_stream(enlist(std::move(op)), stream);
+}
+
+// accept_failed: for now there are not the descriptors or the memory for one more.
+void Loop::accept_failed() {
+  counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
+  pause_accepting();
 }
 
 void Loop::pause_accepting() {

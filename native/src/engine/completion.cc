@@ -6,16 +6,17 @@
 
 namespace ptl {
 
-void attach_data(ptl_completion *completion, const void *bytes, size_t size) {
+bool attach_data(ptl_completion *completion, const void *bytes, size_t size) {
   free(const_cast<uint8_t *>(completion->data));
   completion->data = nullptr;
   completion->data_len = 0;
-  if (size == 0) return;
+  if (size == 0) return true;
   auto *copy = static_cast<uint8_t *>(malloc(size));
-  if (copy == nullptr) return;
+  if (copy == nullptr) return false;
   memcpy(copy, bytes, size);
   completion->data = copy;
   completion->data_len = static_cast<uint32_t>(size);
+  return true;
 }
 
 CompletionQueue::CompletionQueue() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
@@ -44,11 +45,7 @@ void CompletionQueue::wake() {
   push(&nothing, true);
 }
 
-void CompletionQueue::signal() {
-  uint64_t one = 1;
-  ssize_t written = write(event_.get(), &one, sizeof(one));
-  (void)written;  // EAGAIN: the counter is full, so that it is readable anyway
-}
+void CompletionQueue::signal() { ring(event_); }
 
 size_t CompletionQueue::drain(ptl_completion *out, size_t max) {
   std::lock_guard<std::mutex> lock(mutex_);

@@ -15,8 +15,9 @@
 
 namespace ptl {
 
-// attach_data gives |completion| a copy of its own of |size| bytes at |bytes|.
-void attach_data(ptl_completion *completion, const void *bytes, size_t size);
+// attach_data gives |completion| a copy of its own of |size| bytes at |bytes|. It returns false, and the completion has
+// none, when memory is short; where the bytes are the result, that is PTL_E_NOMEM.
+bool attach_data(ptl_completion *completion, const void *bytes, size_t size);
 inline void attach_text(ptl_completion *completion, const std::string &text) {
   attach_data(completion, text.data(), text.size());
 }

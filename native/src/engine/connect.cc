@@ -17,6 +17,8 @@ namespace ptl {
 
 namespace {
 
+constexpr char kNearEndGone[] = "the connection that it was asked for was reset meanwhile";
+
 socklen_t fill_sockaddr(const ptl_address &address, sockaddr_storage *out) {
   memset(out, 0, sizeof(*out));
   if (address.ip_len == 4) {
@@ -49,6 +51,12 @@ void Loop::start_connect(Op *op) {
     fail(op, PTL_E_INVALID, "there is no address to connect to");
     return;
   }
+  Stream *near = slab_.find(op->stream);
+  if (near->gone) {
+    fail(op, PTL_E_RESET, kNearEndGone);
+    return;
+  }
+  near->connects++;
   op->attempts = std::make_unique<ConnectAttempts>();
   op->attempts->errors.assign(op->addresses.size(), 0);
   op->attempts->stagger.callback = stagger_over;
@@ -110,7 +118,7 @@ void Loop::attempt_ready(Stream *stream, uint32_t events) {
   Op *op = stream->op;
   int error = 0;
   socklen_t length = sizeof(error);
-  getsockopt(stream->fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+  if (getsockopt(stream->fd.get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) error = errno;
   auto &pending = op->attempts->pending;
   pending.erase(std::find(pending.begin(), pending.end(), stream));
   if (error != 0) {
@@ -125,8 +133,20 @@ void Loop::attempt_ready(Stream *stream, uint32_t events) {
   connect_over(op, stream, PTL_OK);
 }
 
+// near_end_gone ends the connects beside |near|, whose other end went away for good. One that merely said FIN may
+// still be waiting for what upstream has to say.
+void Loop::near_end_gone(Stream *near) {
+  std::vector<Op *> waiting;
+  for (auto &entry : under_way_) {
+    Op *op = entry.second.get();
+    if (op->kind == PTL_OP_CONNECT && op->stream == near->handle) waiting.push_back(op);
+  }
+  for (Op *op : waiting) connect_over(op, nullptr, PTL_E_RESET);
+}
+
 void Loop::connect_over(Op *op, Stream *winner, int status) {
   ConnectAttempts *attempts = op->attempts.get();
+  if (Stream *near = slab_.find(op->stream)) near->connects--;
   wheel_.disarm(&attempts->stagger);
   for (Stream *loser : attempts->pending) {
     loser->op = nullptr;
@@ -146,6 +166,11 @@ void Loop::connect_over(Op *op, Stream *winner, int status) {
     return;
   }
   completion.stream = 0;
+  if (status == PTL_E_RESET) {
+    attach_text(&completion, kNearEndGone);
+    complete(op, completion);
+    return;
+  }
   bool refused = true;
   std::string detail;
   for (size_t i = 0; i < attempts->next; i++) {

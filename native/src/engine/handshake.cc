@@ -1,5 +1,6 @@
 // Handshakes: a TLS layer put over a stream, and driven until it is done or has failed.
 #include <errno.h>
+#include <openssl/err.h>
 
 #include <algorithm>
 
@@ -52,7 +53,13 @@ void Loop::start_tls(Op *op, Stream *stream) {
                              std::move(protocol), stream, &stream->tls);
   }
   if (!layer) {
-    fail(op, PTL_E_INVALID, "TLS cannot begin with these arguments");
+    const bool no_memory = TlsLayer::out_of_memory();
+    ERR_clear_error();
+    if (no_memory) {
+      fail(op, PTL_E_NOMEM, "out of memory", ENOMEM);
+    } else {
+      fail(op, PTL_E_INVALID, "TLS cannot begin with these arguments");
+    }
     return;
   }
   // What had been read ahead, the ClientHello that was peeked at above all, is the new layer's to read.
@@ -120,7 +127,10 @@ void Loop::handshake_done(Op *op, Stream *stream) {
   const uint8_t *protocol;
   unsigned protocol_len;
   SSL_get0_alpn_selected(ssl, &protocol, &protocol_len);
-  attach_data(&completion, protocol, protocol_len);
+  if (!attach_data(&completion, protocol, protocol_len)) {
+    fail(op, PTL_E_NOMEM, "out of memory", ENOMEM);
+    return;
+  }
   complete(op, completion);
 }
 

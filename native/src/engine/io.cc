@@ -5,6 +5,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <new>
+
 #include "engine/engine.h"
 #include "engine/loop.h"
 
@@ -21,11 +23,13 @@ constexpr size_t kPlainRecordBytes = 7;
 }  // namespace
 
 bool Stream::emit(const uint8_t *bytes, size_t size) {
-  if (loop->on_stage_ == this) {
+  if (loop->on_stage_ != this) return out.append(bytes, size);
+  try {
     loop->staged_.insert(loop->staged_.end(), bytes, bytes + size);
-    return true;
+  } catch (const std::bad_alloc &) {
+    return false;
   }
-  return out.append(bytes, size);
+  return true;
 }
 
 Stream *Loop::new_stream(Fd fd) { return engine_->take_room() ? place_stream(std::move(fd)) : nullptr; }

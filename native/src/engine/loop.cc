@@ -55,19 +55,13 @@ bool Loop::post(Command command) {
     was_empty = inbox_.empty();
     inbox_.push_back(std::move(command));
   }
-  if (was_empty) {
-    uint64_t one = 1;
-    ssize_t written = write(wake_.get(), &one, sizeof(one));
-    (void)written;  // EAGAIN: it is readable anyway
-  }
+  if (was_empty) ring(wake_);
   return true;
 }
 
 void Loop::stop() {
   stopping_.store(true, std::memory_order_release);
-  uint64_t one = 1;
-  ssize_t written = write(wake_.get(), &one, sizeof(one));
-  (void)written;
+  ring(wake_);
 }
 
 int Loop::sleep_ms() const {
@@ -112,6 +106,10 @@ void Loop::on_event(uint64_t data, uint32_t events) {
   if (stream->connecting) {
     attempt_ready(stream, events);
     return;
+  }
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
+    stream->gone = true;
+    if (stream->connects != 0) near_end_gone(stream);
   }
   if ((events & EPOLLERR) != 0) note_error(stream);
   advance(stream);
@@ -172,11 +170,8 @@ void Loop::execute(Command *command) {
       break;
     }
     case Command::Kind::kListen:
-      if (watch_listener(command->listener_id, command->listener->fd.get())) {
-        listeners_[command->listener_id] = std::move(command->listener);
-      } else {
-        counters_.impossible.fetch_add(1, std::memory_order_relaxed);
-      }
+      listeners_[command->listener_id] = command->listener;
+      if (!watch_listener(command->listener_id, command->listener->fd.get())) accept_failed();
       break;
     case Command::Kind::kAccepted:
       begin_head(*command->listener, std::move(command->fd), std::move(command->peer));

@@ -99,6 +99,7 @@ class Loop {
 
   // accept.cc
   void on_acceptable(uint32_t id);
+  void accept_failed();
   void pause_accepting();
   static void resume_accepting(void *loop);
   void begin_head(const Listener &listener, Fd fd, std::string peer);
@@ -136,7 +137,7 @@ class Loop {
   void complete(Op *op, ptl_completion completion);
   void attach_hello(const Op *op, ptl_completion *completion);
   void fail(Op *op, int status, const std::string &detail, int sys_errno = 0);
-  void fail_with_input(Op *op, Stream *stream, int status);
+  void fail_with_input(Op *op, Stream *stream, int status, int sys_errno = 0);
   void fail_gone(Op *op, Stream *stream);
   void end_early(Op *op, int status);
   void tell(ptl_completion completion, bool quiet = false);
@@ -160,6 +161,7 @@ class Loop {
   void attempt_failed(Op *op, size_t address, int error);
   void attempt_ready(Stream *stream, uint32_t events);
   void connect_over(Op *op, Stream *winner, int status);
+  void near_end_gone(Stream *near);
   static void stagger_over(void *op);
 
   // relay.cc

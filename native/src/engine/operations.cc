@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <new>
+
 #include "base/clock.h"
 #include "base/text.h"
 #include "engine/completion.h"
@@ -34,6 +36,23 @@ Scan scan_head(const uint8_t *bytes, size_t size, size_t *scanned, size_t *out_e
   }
   *scanned = size;
   return Scan::kMore;
+}
+
+int status_of_errno(int error) {
+  if (error == ECONNRESET || error == EPIPE) return PTL_E_RESET;
+  return error == ENOMEM ? PTL_E_NOMEM : PTL_E_IO;
+}
+
+constexpr char kNoMemory[] = "out of memory";
+
+// reserve returns false where |bytes| cannot hold |size|.
+bool reserve(std::vector<uint8_t> *bytes, size_t size) {
+  try {
+    bytes->reserve(size);
+  } catch (const std::bad_alloc &) {
+    return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -185,7 +204,10 @@ void Loop::try_head(Stream *stream) {
     switch (scan_head(stream->in.data(), size, &op->scanned, &end)) {
       case Scan::kFound: {
         ptl_completion completion = completion_of(op, PTL_OK);
-        attach_data(&completion, stream->in.data(), end);
+        if (!attach_data(&completion, stream->in.data(), end)) {
+          fail_with_input(op, stream, PTL_E_NOMEM, ENOMEM);
+          return;
+        }
         stream->in.consume(end);
         complete(op, completion);
         return;
@@ -202,7 +224,7 @@ void Loop::try_head(Stream *stream) {
     }
   } while (top_up(stream));
   if (stream->broken) {
-    fail_gone(op, stream);
+    fail_with_input(op, stream, status_of_errno(stream->sys_errno), stream->sys_errno);
   } else if (stream->fin || stream->ended) {
     fail_with_input(op, stream, PTL_E_CLOSED);
   }
@@ -213,6 +235,10 @@ void Loop::try_peek(Stream *stream) {
   do {
     if (stream->in.empty()) continue;
     HelloInfo info;
+    if (!reserve(&hello_scratch_, stream->in.size())) {
+      fail(op, PTL_E_NOMEM, kNoMemory, ENOMEM);
+      return;
+    }
     switch (parse_hello(stream->in.data(), stream->in.size(), &hello_scratch_, &info)) {
       case HelloStatus::kComplete: {
         if (info.records_len > op->limit) {
@@ -227,15 +253,15 @@ void Loop::try_peek(Stream *stream) {
         completion.bytes_out = info.records_len;
         completion.sni_len = static_cast<uint32_t>(info.sni_len);
         completion.alpn_len = static_cast<uint32_t>(info.alpn_len);
-        std::vector<uint8_t> facts;
-        facts.reserve(info.sni_len + info.alpn_len);
-        if (info.has_sni) facts.insert(facts.end(), info.sni, info.sni + info.sni_len);
-        if (info.has_alpn) facts.insert(facts.end(), info.alpn, info.alpn + info.alpn_len);
-        if ((op->flags & PTL_FLAG_RAW) != 0) {
-          const uint8_t *records = stream->in.data();
-          facts.insert(facts.end(), records, records + info.records_len);
+        Buffer facts;
+        const bool raw = (op->flags & PTL_FLAG_RAW) != 0;
+        if ((info.has_sni && !facts.append(info.sni, info.sni_len)) ||
+            (info.has_alpn && !facts.append(info.alpn, info.alpn_len)) ||
+            (raw && !facts.append(stream->in.data(), info.records_len)) ||
+            !attach_data(&completion, facts.data(), facts.size())) {
+          fail(op, PTL_E_NOMEM, kNoMemory, ENOMEM);
+          return;
         }
-        attach_data(&completion, facts.data(), facts.size());
         complete(op, completion);
         return;
       }
@@ -268,7 +294,10 @@ void Loop::try_read(Stream *stream) {
   }
   size_t size = stream->in.size() < op->limit ? stream->in.size() : op->limit;
   ptl_completion completion = completion_of(op, PTL_OK);
-  attach_data(&completion, stream->in.data(), size);
+  if (!attach_data(&completion, stream->in.data(), size)) {
+    fail(op, PTL_E_NOMEM, kNoMemory, ENOMEM);
+    return;
+  }
   stream->in.consume(size);
   complete(op, completion);
 }
@@ -348,8 +377,9 @@ void Loop::fail(Op *op, int status, const std::string &detail, int sys_errno) {
 }
 
 // A head that failed hands out what came of it: the answer may depend on it.
-void Loop::fail_with_input(Op *op, Stream *stream, int status) {
+void Loop::fail_with_input(Op *op, Stream *stream, int status, int sys_errno) {
   ptl_completion completion = completion_of(op, status);
+  completion.sys_errno = sys_errno;
   size_t size = stream->in.size() < op->limit ? stream->in.size() : op->limit;
   attach_data(&completion, stream->in.data(), size);
   complete(op, completion);
@@ -361,9 +391,7 @@ void Loop::fail_gone(Op *op, Stream *stream) {
     return;
   }
   int error = stream->sys_errno;
-  bool reset = error == ECONNRESET || error == EPIPE;
-  int status = reset ? PTL_E_RESET : error == ENOMEM ? PTL_E_NOMEM : PTL_E_IO;
-  fail(op, status, strerror(error), error);
+  fail(op, status_of_errno(error), strerror(error), error);
 }
 
 void Loop::refuse(std::unique_ptr<Op> op, int status, const char *detail) {

@@ -42,6 +42,7 @@ struct Stream final : public Sink {
   bool fin = false;      // recv returned 0
   bool broken = false;   // a socket error: |sys_errno|
   bool deaf = false;     // the other end takes no more bytes, though some of its own may still be there to read
+  bool gone = false;     // EPOLLHUP or EPOLLERR was seen: both ways are closed, by a reset above all
   bool ended = false;    // close_notify came, or TLS failed: the uppermost layer gives no more
 
   bool watched = false;      // epoll has it
@@ -53,6 +54,7 @@ struct Stream final : public Sink {
   bool dead = false;      // on the way to be freed
   bool queued = false;    // waits for its next turn
   uint32_t attempt = 0;   // connecting: which of the addresses
+  uint32_t connects = 0;  // connects under way beside it
 };
 
 }  // namespace ptl

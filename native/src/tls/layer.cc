@@ -151,6 +151,7 @@ std::unique_ptr<TlsLayer> TlsLayer::client(Ref<ptl_client_context> context, cons
                                            uint16_t port, const std::vector<uint8_t> &alpn,
                                            const std::vector<uint8_t> &ech_configs, Sink *sink,
                                            std::unique_ptr<TlsLayer> *below) {
+  ERR_clear_error();
   bssl::UniquePtr<SSL> ssl = context->new_ssl(name, alpn);
   if (ssl && !ech_configs.empty() &&
       !SSL_set1_ech_config_list(ssl.get(), ech_configs.data(), ech_configs.size())) {
@@ -175,6 +176,7 @@ std::unique_ptr<TlsLayer> TlsLayer::client(Ref<ptl_client_context> context, cons
 std::unique_ptr<TlsLayer> TlsLayer::server(Ref<ptl_server_context> context,
                                            Ref<ptl_credential> credential, std::string protocol,
                                            Sink *sink, std::unique_ptr<TlsLayer> *below) {
+  ERR_clear_error();
   bssl::UniquePtr<SSL> ssl = context->new_ssl(credential->get());
   std::unique_ptr<TlsLayer> layer(new TlsLayer(sink));
   layer->extra_ = std::make_unique<Extra>();
@@ -183,12 +185,11 @@ std::unique_ptr<TlsLayer> TlsLayer::server(Ref<ptl_server_context> context,
   return layer->attach(std::move(ssl), below) ? std::move(layer) : nullptr;
 }
 
+bool TlsLayer::out_of_memory() { return ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE; }
+
 bool TlsLayer::attach(bssl::UniquePtr<SSL> ssl, std::unique_ptr<TlsLayer> *below) {
   BIO *bio = ssl ? BIO_new(LayerCallbacks::bio_method()) : nullptr;
-  if (bio == nullptr) {
-    ERR_clear_error();
-    return false;
-  }
+  if (bio == nullptr) return false;
   below_ = std::move(*below);
   BIO_set_data(bio, this);
   BIO_set_init(bio, 1);
@@ -326,7 +327,7 @@ void TlsLayer::explain(TlsFailure *out) {
     out->alert = reason - kAlertReasons;
     out->detail = SSL_alert_desc_string_long(out->alert);
   } else {
-    out->status = status_of_reason(reason, saw_record_);
+    out->status = out_of_memory() ? PTL_E_NOMEM : status_of_reason(reason, saw_record_);
     out->alert = sent_alert_;
     out->detail = text != nullptr ? text : "TLS failed";
     if ((flags & ERR_FLAG_STRING) != 0 && data[0] != '\0') out->detail += std::string(" (") + data + ")";

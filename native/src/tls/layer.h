@@ -44,7 +44,8 @@ class TlsLayer {
  public:
   enum class Step { kDone, kWant, kFailed };
 
-  // client and server return a layer, or null when memory is short or an argument fits none. |sink| must
+  // client and server return a layer, or null when memory is short, which the library's queue of errors then says
+  // (out_of_memory), or an argument fits none. |sink| must
   // outlive it. |below| is the layer this one stands on, if any; a new layer owns it, and where
   // there is none it stays where it was, so that a refused argument never takes the encryption off a stream.
   static std::unique_ptr<TlsLayer> client(Ref<ptl_client_context> context, const std::string &name,
@@ -54,6 +55,7 @@ class TlsLayer {
   static std::unique_ptr<TlsLayer> server(Ref<ptl_server_context> context,
                                           Ref<ptl_credential> credential, std::string protocol,
                                           Sink *sink, std::unique_ptr<TlsLayer> *below);
+  static bool out_of_memory();
   ~TlsLayer();
   TlsLayer(const TlsLayer &) = delete;
   TlsLayer &operator=(const TlsLayer &) = delete;
