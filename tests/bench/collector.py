@@ -2,8 +2,8 @@
 
 ``python -m tests.bench.collector`` says ``READY {"port": ...}`` and ends with its standard input. The first
 part of a request's path is who exports, so that one collector serves several proxies: ``/NAME/v1/traces``. It
-counts what it gets and keeps nothing; ``GET /NAME`` answers with the counts as JSON, `Counts`. What is sent to
-a name that ends with `STUCK` is read and never answered.
+counts what it gets and keeps nothing; ``GET /NAME`` answers with the counts as JSON, `Counts`. What is sent
+to a name that ends with `STUCK` is read and never answered.
 
 Counting takes the decoder of the protobuf package, some microseconds a tunnel. The receiver of tests/otlp
 turns every message into Python values, which costs more than the proxy spends on making it.

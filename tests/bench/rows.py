@@ -191,9 +191,9 @@ ROWS: Sequence[Row] = (
     ),
     Row(
         "mitm.otlp-c1",
-        "MITM, one tunnel at a time, with a collector that never answers",
+        "MITM, one tunnel at a time, with a collector and with one that never answers",
         Kind.LATENCY,
-        ("polytls-x25519", "polytls-otlp-stuck"),
+        ("polytls-x25519", "polytls-otlp-1.0", "polytls-otlp-stuck"),
         ("--at-once", "1", "--compare-direct", "--warmup", "50"),
         "polytls-x25519",
         collector=True,
