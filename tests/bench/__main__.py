@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.bench import document, network, results, rounds, special, startup, table
+from tests.bench import document, network, otlp, results, rounds, special, startup, table
 from tests.bench.goals import Verdict, judge
 from tests.bench.machine import this_machine
 from tests.bench.measure import Bench, Sample
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> results.Results:
     machine, began = this_machine(), time.monotonic()
     rounds.say(f"# {machine}")
     peers = [subject for subject in ALL.values() if subject.peer]
-    notes = [f"{subject.name}: {why}" for subject in peers if (why := available(subject))]
+    notes = [f"{subject.name}: {why}" for subject in ALL.values() if (why := available(subject))]
     scratch = Path(tempfile.mkdtemp(prefix="polytls-bench-"))
     scratch.chmod(0o755)  # nginx's worker is another user
     try:
@@ -102,6 +102,8 @@ def _measure(
         else:
             found = network.measure_network(bench.programs, bench.scratch, names)
             yield from _reported(_told(found), "net", notes)
+    with_collector = [row for row in ROWS if row.name in names and row.collector]
+    yield from _reported(otlp.run_otlp(bench, with_collector, options.rounds, budget), "mitm.otlp", notes)
     # The dearest come last: they are what a slow machine leaves out.
     for kind in (Kind.THREADS, Kind.HELD, Kind.PROFILES):
         if kind is Kind.HELD:

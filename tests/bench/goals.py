@@ -15,6 +15,9 @@ from tests.bench.special import PROFILE_PREFIX
 RATIO = "x"
 """The unit of what is compared with a reference."""
 
+TELEMETRY = "OTLP"
+"""What was promised of telemetry, in the place of a number."""
+
 Source = Callable[[Results], float | None]
 
 
@@ -58,6 +61,10 @@ def value(row: str, subject: str, metric: str) -> Source:
 
 def ratio(row: str, subject: str, reference: str, metric: str) -> Source:
     return lambda results: results.ratio(row, subject, reference, metric)
+
+
+def difference(row: str, subject: str, reference: str, metric: str) -> Source:
+    return lambda results: results.difference(row, subject, reference, metric)
 
 
 def dearest_profile(results: Results) -> float | None:
@@ -239,6 +246,27 @@ GOALS: Sequence[Goal] = (
         asserted=False,
     ),
     Goal("6", "`polytls --version`", value("start", _OURS, "version_ms"), 100, "ms", asserted=False),
+    Goal(
+        TELEMETRY,
+        "CPU a tunnel for OTLP over HTTP, one trace in ten",
+        difference("mitm.otlp", "polytls-otlp-0.1", _OURS, "cpu_ms"),
+        0.1,
+        "ms",
+    ),
+    Goal(
+        TELEMETRY,
+        "the same with every trace",
+        difference("mitm.otlp", "polytls-otlp-1.0", _OURS, "cpu_ms"),
+        0.3,
+        "ms",
+    ),
+    Goal(
+        TELEMETRY,
+        "memory at the start with OTLP over HTTP (PSS)",
+        value("mitm.otlp-base", "polytls-otlp-1.0", "base_mb"),
+        50,
+        "MB",
+    ),
     Goal("1-3", "tunnels through PolyTLS that failed, all rows", failures, 0, "tunnels"),
 )
 

@@ -73,6 +73,16 @@ class Results:
         ]
         return statistics.median(ratios) if ratios else None
 
+    def difference(self, row: str, subject: str, reference: str, metric: str) -> float | None:
+        """The median of the rounds' differences; None where no round has both."""
+        below = {s.round: s.values[metric] for s in self._of(row, reference) if metric in s.values}
+        above = [
+            s.values[metric] - below[s.round]
+            for s in self._of(row, subject)
+            if metric in s.values and s.round in below
+        ]
+        return statistics.median(above) if above else None
+
     def failed(self, row: str, subject: str) -> int | None:
         """Tunnels that did not end as meant; None where nothing was measured."""
         samples = self._of(row, subject)

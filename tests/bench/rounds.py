@@ -103,7 +103,8 @@ def line_of(sample: Sample) -> str:
 
 
 def split_rows(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
-    """Fast rows, held rows, and those that have a way of their own."""
+    """Fast rows, held rows, and those with a way of their own. Rows with a collector are in none."""
+    rows = [row for row in rows if not row.collector]
     special = (Kind.PROFILES, Kind.THREADS)
     return (
         [row for row in rows if row.kind is not Kind.HELD and row.kind not in special],

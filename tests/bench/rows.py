@@ -24,11 +24,13 @@ class Kind(enum.Enum):
     BUSY = "busy"  # latency while one stream downloads
     HELD = "held"  # memory of idle tunnels
     PROFILES = "profiles"  # CPU a tunnel with each exact profile
+    BASE = "base"  # memory of one that has just been started, and after its first tunnels
     THREADS = "threads"  # tunnels a second by the number of threads
 
 
 MITM = ("yardstick", "polytls-x25519", "polytls", "polytls-chrome", "yardstick-pq", "mitmproxy")
 BULK = ("yardstick", "polytls-x25519", "mitmproxy")
+OTLP = ("polytls-x25519", "polytls-otlp-1.0", "polytls-otlp-0.1", "polytls-metrics")
 PASS = ("yardstick-pass", "polytls-pass", "asyncio-pass")
 
 
@@ -45,6 +47,7 @@ class Row:
     direct: bool = False  # also without a proxy
     tunnels: int = 0  # held rows: how many
     own_names: bool = False  # every tunnel has a server name that was never seen
+    collector: bool = False  # with a collector beside: `otlp.py`
     nginx: bool = False  # from nginx rather than the origin of our own
 
 
@@ -176,6 +179,33 @@ ROWS: Sequence[Row] = (
             "32",
         ),
         "yardstick",
+    ),
+    Row(
+        "mitm.otlp",
+        "MITM, 32 tunnels at a time, telemetry over HTTP; measured until all is exported",
+        Kind.TUNNELS,
+        OTLP,
+        ("--at-once", "32"),
+        "polytls-x25519",
+        collector=True,
+    ),
+    Row(
+        "mitm.otlp-c1",
+        "MITM, one tunnel at a time, with a collector and with one that never answers",
+        Kind.LATENCY,
+        ("polytls-x25519", "polytls-otlp-1.0", "polytls-otlp-stuck"),
+        ("--at-once", "1", "--compare-direct", "--warmup", "50"),
+        "polytls-x25519",
+        collector=True,
+    ),
+    Row(
+        "mitm.otlp-base",
+        "MITM, memory with telemetry over HTTP",
+        Kind.BASE,
+        OTLP,
+        ("--at-once", "8"),
+        "polytls-x25519",
+        collector=True,
     ),
     Row(
         "pass.c1",

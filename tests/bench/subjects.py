@@ -1,11 +1,13 @@
 """What is measured: PolyTLS in several settings, the yardstick, and peers where they are installed.
 
 A subject is a command with places to fill in: {port}, {dir} (scratch), {ca} (the origin's root), {origin}
-(its address), {bin} (native programs), {python}, {polytls}, {here}.
+(its address), {bin} (native programs), {python}, {polytls}, {here}. A configuration may name {collector}.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import shlex
 import shutil
 import sys
@@ -20,6 +22,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEERS = ROOT / "build" / "bench-peers"
 """Where `make bench-peers` installs what others have made."""
+STUCK = "otlp-stuck"
+"""Ends the name of who exports to a collector that never answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,14 @@ _MITMDUMP = (
 )
 
 
-def _polytls(name: str, what: str, arguments: str, *, mitm: bool = True) -> Subject:
-    return Subject(name, what, f"{_SERVE} {arguments}", mitm, by_name=True, config=_LAB + _X25519)
+def _polytls(name: str, what: str, arguments: str, *, mitm: bool = True, config: str = "") -> Subject:
+    return Subject(name, what, f"{_SERVE} {arguments}", mitm, by_name=True, config=_LAB + _X25519 + config)
+
+
+def _exporting(name: str, what: str, keys: str) -> Subject:
+    """The plain one and telemetry over HTTP, to a collector that tells exporters apart by path."""
+    telemetry = f"[telemetry]\nendpoint = '{{collector}}/{name}'\n{keys}\n"
+    return _polytls(name, what, "--mode mitm --profile bench-x25519", config=telemetry)
 
 
 ALL: Mapping[str, Subject] = {
@@ -76,6 +86,12 @@ ALL: Mapping[str, Subject] = {
         _polytls("polytls", "PolyTLS, profile `default`", "--mode mitm --profile default"),
         _polytls("polytls-chrome", "PolyTLS, profile `chrome`", "--mode mitm --profile chrome"),
         _polytls("polytls-pass", "PolyTLS, passthrough", "--mode passthrough", mitm=False),
+        _exporting("polytls-otlp-1.0", "PolyTLS, OTLP 1.0", "sampling = 1.0"),
+        _exporting("polytls-otlp-0.1", "PolyTLS, OTLP 0.1", "sampling = 0.1"),
+        _exporting("polytls-metrics", "PolyTLS, metrics only", "traces = false\nlogs = false"),
+        _exporting(
+            f"polytls-{STUCK}", "PolyTLS, OTLP to a collector that never answers", "metric_interval = 1"
+        ),
         Subject(
             "yardstick",
             "yardstick",
@@ -104,6 +120,8 @@ def available(subject: Subject) -> str | None:
     """None, or why it cannot be measured here."""
     if "{mitmdump}" in subject.command and _mitmdump() is None:
         return "mitmproxy is not installed (`make bench-peers` installs it)"
+    if "{collector}" in subject.config and not _otlp():
+        return "OpenTelemetry is not installed (`pip install 'polytls[otlp]'` installs it)"
     return None
 
 
@@ -117,13 +135,15 @@ def version_of(subject: Subject) -> str | None:
 
 
 @contextmanager
-def started(subject: Subject, upstream: Origin, programs: Path, scratch: Path) -> Iterator[Running]:
-    """The subject while it serves. Raises `BenchError`."""
+def started(
+    subject: Subject, upstream: Origin, programs: Path, scratch: Path, *, collector: str = ""
+) -> Iterator[Running]:
+    """The subject while it serves; `collector` is a URL. Raises `BenchError`."""
     directory = scratch / subject.name.replace("/", "-")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     port = free_port()
-    command = command_of(subject, port, upstream, programs, directory)
+    command = command_of(subject, port, upstream, programs, directory, collector=collector)
     with running(subject.name, command, port, directory, wait_s=subject.wait_s) as process:
         yield process
 
@@ -136,12 +156,13 @@ def command_of(
     directory: Path,
     *,
     host: str = "127.0.0.1",
+    collector: str = "",
 ) -> list[str]:
     """Its command line, for an origin at `host`; its configuration is written. Raises `BenchError`."""
     if (missing := available(subject)) is not None:
         raise BenchError(missing)
     if subject.config:
-        config = subject.config.format(ca=upstream.ca, host=host)
+        config = subject.config.format(ca=upstream.ca, host=host, collector=collector)
         (directory / "bench.toml").write_text(config, encoding="utf-8")
     places = {
         "port": port,
@@ -155,6 +176,12 @@ def command_of(
         "mitmdump": _mitmdump() or "",
     }
     return shlex.split(subject.command.format(**places))
+
+
+def _otlp() -> bool:
+    with contextlib.suppress(ModuleNotFoundError):  # of a package above it
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    return False
 
 
 def _mitmdump() -> str | None:

@@ -75,6 +75,13 @@ def ratio(row: str, reference: str, name: str) -> Callable[[Results, str], str]:
     return lambda results, subject: shown(results.ratio(row, subject, reference, name))
 
 
+def difference(row: str, reference: str, name: str, digits: int = 2) -> Callable[[Results, str], str]:
+    """Above the reference; the reference's own cell stays empty."""
+    return lambda results, subject: shown(
+        None if subject == reference else results.difference(row, subject, reference, name), digits
+    )
+
+
 MITM_SUBJECTS = ("yardstick", "yardstick-pq", "polytls-x25519", "polytls", "polytls-chrome", "mitmproxy")
 MITM_COLUMNS: Sequence[Column] = (
     ("CPU ms a tunnel, 32 at a time", metric("mitm.c32", "cpu_ms")),
@@ -121,6 +128,22 @@ THREAD_COLUMNS: Sequence[Column] = (
     ("bound by all cores", metric("mitm.threads", "bound_cores", 0)),
     ("bound by Python's thread", metric("mitm.threads", "bound_gil", 0)),
 )
+OTLP_SUBJECTS = (
+    "polytls-x25519",
+    "polytls-otlp-1.0",
+    "polytls-otlp-0.1",
+    "polytls-metrics",
+    "polytls-otlp-stuck",
+)
+OTLP_COLUMNS: Sequence[Column] = (
+    ("CPU ms a tunnel, 32 at a time", metric("mitm.otlp", "cpu_ms", 3)),
+    ("of that for telemetry", difference("mitm.otlp", "polytls-x25519", "cpu_ms", 3)),
+    ("spans a tunnel", metric("mitm.otlp", "spans_per_tunnel", 1)),
+    ("added ms p50 / p99, one at a time", pair("mitm.otlp-c1", "added_p50_ms", "added_p99_ms")),
+    ("p99 above plain's", difference("mitm.otlp-c1", "polytls-x25519", "added_p99_ms")),
+    ("MB at the start (PSS)", metric("mitm.otlp-base", "base_mb", 1)),
+    ("after 100 tunnels", metric("mitm.otlp-base", "warm_mb", 1)),
+)
 
 
 def goals_table(verdicts: Sequence[Verdict]) -> str:
@@ -149,6 +172,8 @@ def report(results: Results, verdicts: Sequence[Verdict]) -> str:
         table(results, PASS_SUBJECTS, PASS_COLUMNS),
         "**Bytes and messages, MITM**",
         table(results, FLOW_SUBJECTS, FLOW_COLUMNS),
+        "**Telemetry, MITM**",
+        table(results, OTLP_SUBJECTS, OTLP_COLUMNS),
         "**Threads of the engine, MITM, 32 at a time**",
         table(results, threads, THREAD_COLUMNS),
         "**Exact profiles, MITM, 32 at a time**",

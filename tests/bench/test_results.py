@@ -34,6 +34,18 @@ def test_ratio_is_taken_inside_each_round() -> None:
     assert (spread.low, spread.high, spread.count) == (2.0, 20.0, 3)
 
 
+def test_difference_is_taken_inside_each_round() -> None:
+    found = results(
+        sample("r", "plain", 0, cpu_ms=1.0),
+        sample("r", "ours", 0, cpu_ms=1.5),
+        sample("r", "plain", 1, cpu_ms=10.0),
+        sample("r", "ours", 1, cpu_ms=10.25),
+        sample("r", "ours", 2, cpu_ms=9.0),  # its neighbour is missing
+    )
+    assert found.difference("r", "ours", "plain", "cpu_ms") == pytest.approx(0.375)
+    assert found.difference("r", "ours", "nobody", "cpu_ms") is None
+
+
 def test_what_was_not_measured_is_none() -> None:
     found = results(
         sample("r", "ours", 0, cpu_ms=2.0),

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from polytls.app import GC_THRESHOLD, App, raise_file_limit
+from polytls.events import Event, TunnelRecord, Warned
 from polytls.settings import (
     Address,
     CertificateSettings,
@@ -114,15 +115,14 @@ class Subject:
         self._null = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - closed in `run`
         self._log = TunnelLog(to_stream(self._null), LogFormat.JSON)
         self._shim = ctypes.CDLL(wanted["shim"]) if wanted.get("shim") else None
-        self._app = App(settings_of(wanted), sink=self._sink, report=self._report, lookup=self._names)
+        self._app = App(settings_of(wanted), sink=self._sink, lookup=self._names)
 
-    def _sink(self, record: Any) -> None:
-        self._ledger(record)
-        self._log(record)
-
-    def _report(self, text: str) -> None:
-        if "defect" in text:
-            self._reports.append(text)
+    def _sink(self, event: Event) -> None:
+        if isinstance(event, TunnelRecord):
+            self._ledger(event)
+            self._log(event)
+        elif isinstance(event, Warned) and "defect" in event.text:
+            self._reports.append(event.text)
 
     async def run(self) -> None:
         try:

@@ -78,8 +78,8 @@ ptl_credential *make_credential() {
 Layer make_layer(ptl_client_context *context, Memory *memory) {
   Layer none;
   const std::vector<uint8_t> alpn = {2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
-  Layer made =
-      ptl::TlsLayer::client(ptl::Ref<ptl_client_context>::share(context), "origin.test", 443, alpn, {}, memory, &none);
+  Layer made = ptl::TlsLayer::client(ptl::Ref<ptl_client_context>::share(context), "origin.test", 443, alpn, {},
+                                     memory, &none);
   if (!made) bench::die("no client layer");
   return made;
 }
