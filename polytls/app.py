@@ -344,13 +344,13 @@ async def _run(
     finally:
         lag.close()
         notes.close()
-        _deaf_to_signals()
 
 
 async def _serve(
     app: App, announce: Callable[[Started], None], warnings: tuple[str, ...], place: Place | None
 ) -> None:
     """Start, until somebody says to stop, and stop."""
+    stopping: asyncio.Event | None = None
     try:
         address = await app.start()
         stopping = _on_wishes_to_stop(app, place)
@@ -363,6 +363,8 @@ async def _serve(
         await stopping.wait()
     finally:
         await app.stop(app.settings.timeouts.drain)
+        if stopping is not None:
+            _deaf_to_signals()
 
 
 def _exporter(
@@ -417,7 +419,8 @@ def _take_commands(commands: socket.socket, handle: Callable[[], None]) -> None:
 
 
 def _deaf_to_signals() -> None:
-    """All is done but the interpreter's end: one more signal must not turn that into a death by signal."""
+    """All is done but the last lines and the interpreter's end: one more signal must not turn that into a
+    death by signal."""
     loop = asyncio.get_running_loop()
     for number in _STOPPING:
         loop.remove_signal_handler(number)  # which the end of the loop would, to the default
