@@ -69,7 +69,7 @@ _HEAD_FAILURES = {
 }
 
 # With non_tls = "relay": the client does not begin with a ClientHello, or waits for upstream to begin. A
-# hello that is malformed or too large is TLS all the same, and never goes around the checks of MITM.
+# hello that is malformed, too large or only begun is TLS all the same, and never goes around MITM's checks.
 _NO_HELLO = frozenset({Kind.NOT_TLS, Kind.HELLO_TIMEOUT})
 
 
