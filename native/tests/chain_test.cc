@@ -80,6 +80,47 @@ Agreed agree(const std::string &chosen, const std::string &pairs) {
   return agreed;
 }
 
+// A tunnel from connect to relay, submitted at once for a hello that begins so.
+struct WholeChain {
+  WholeChain(const std::string &alpn, uint8_t ecdsa, const char *name = "origin.test")
+      : expected(alpn), origin(peer_server(lab().origin)) {
+    ptl_op peek = peek_op(between.client.stream);
+    peek.expect = PTL_EXPECT_HELLO | ecdsa;
+    peek.name = name;
+    peek.data = reinterpret_cast<const uint8_t *>(expected.data());
+    peek.data_len = expected.size();
+    const std::string answer = "200";
+    tags = between.engine.submit_all(
+        {quiet(linked(connect_op(between.client.stream, {loopback(between.listening.port())}))),
+         untagged(linked(write_op(between.client.stream, answer))), quiet(linked(peek)),
+         quiet(linked(connect_tls_op(PTL_STREAM_CONNECTED, lab().client.get(), "origin.test", "\x02h2"))),
+         quiet(linked(like(accept_tls_op(between.client.stream, lab().server.get(), lab().credential.get()),
+                           PTL_STREAM_CONNECTED, pairs))),
+         quiet(relay_op(between.client.stream, PTL_STREAM_CONNECTED))});
+    between.origin = between.listening.accept();
+    CHECK_EQ(between.client.peer.read(answer.size()), answer);
+  }
+  // The client says its hello; the origin will choose |chosen|.
+  void shake(const std::string &offered, const std::string &choice, const char *name = "origin.test") {
+    client = peer_client();
+    if (!offered.empty()) offer_alpn(client.get(), offered);
+    chosen = choice;
+    if (!chosen.empty()) choose_alpn(origin.get(), &chosen);
+    between.client.peer.be_client(client.get(), name);
+    between.client.peer.shake_once();
+  }
+  ptl_stream upstream() { return between.engine.await(tags[0])->stream; }
+  Done hello() { return between.engine.await(tags[2]); }
+  Done end() { return between.engine.await(tags[5]); }
+
+  Between between;
+  const std::string expected;
+  const std::string pairs = std::string("\x02h2\x02h2\0\0", 8);
+  std::string chosen;
+  bssl::UniquePtr<SSL_CTX> origin, client;
+  std::vector<uint64_t> tags;
+};
+
 }  // namespace
 
 TEST(a_relay_to_what_its_chain_connects) {
@@ -156,6 +197,63 @@ TEST(the_client_agrees_on_what_upstream_chose) {
   Agreed none = agree("", for_nothing);
   CHECK_STATUS(none.client, PTL_OK);
   CHECK_EQ(none.protocol, std::string("http/1.1"));
+}
+
+TEST(a_whole_tunnel_in_one_chain_for_the_hello_that_is_expected) {
+  WholeChain whole("\x02h2", PTL_EXPECT_ECDSA);
+  whole.shake("\x02h2\x08http/1.1", "h2");  // the expectation is for another list
+  CHECK_STATUS(whole.end(), PTL_E_UNEXPECTED);
+  const Done hello = whole.hello();
+  CHECK_STATUS(hello, PTL_E_UNEXPECTED);
+  CHECK(hello->has_sni && hello->has_alpn && hello->ecdsa_ok);
+  CHECK_EQ(hello.data, std::string("origin.test\x02h2\x08http/1.1"));
+  // Neither side was told anything, nothing is consumed, and both streams can be gone on with.
+  CHECK_STATUS(whole.between.engine.run(peek_op(whole.between.client.stream)), PTL_OK);
+  CHECK_STATUS(whole.between.engine.run(close_op(whole.upstream())), PTL_OK);
+  CHECK(whole.between.origin.await_end() == Outcome::kEnd);
+
+  WholeChain expected("\x02h2", PTL_EXPECT_ECDSA);
+  expected.shake("\x02h2", "h2");
+  expected.between.origin.be_server(expected.origin.get());
+  REQUIRE(expected.between.origin.handshake());
+  REQUIRE(expected.between.client.peer.handshake());
+  expected.between.client.peer.write("up");
+  CHECK_EQ(expected.between.origin.read(2), std::string("up"));
+  expected.between.client.peer.shutdown_write();
+  expected.between.origin.shutdown_write();
+  CHECK_STATUS(expected.end(), PTL_OK);
+  CHECK_STATUS(expected.hello(), PTL_OK);
+}
+
+TEST(every_field_of_the_expectation_counts) {
+  struct Case {
+    const char *name;
+    std::string alpn;
+    uint8_t ecdsa;
+  };
+  for (const Case &other : {Case{"origin.tes", "\x02h2", PTL_EXPECT_ECDSA}, Case{"Origin.test", "\x02h2", PTL_EXPECT_ECDSA},
+                            Case{nullptr, "\x02h2", PTL_EXPECT_ECDSA}, Case{"origin.test", "", PTL_EXPECT_ECDSA},
+                            Case{"origin.test", "\x02h3", PTL_EXPECT_ECDSA}, Case{"origin.test", "\x02h2", 0}}) {
+    WholeChain whole(other.alpn, other.ecdsa, other.name);
+    whole.shake("\x02h2", "h2");
+    CHECK_STATUS(whole.end(), PTL_E_UNEXPECTED);
+  }
+}
+
+TEST(a_hello_without_the_extensions_that_are_not_expected) {
+  WholeChain whole("", PTL_EXPECT_ECDSA, nullptr);
+  whole.shake("", "", nullptr);
+  whole.between.origin.be_server(whole.origin.get());
+  REQUIRE(whole.between.origin.handshake());
+  CHECK_STATUS(whole.hello(), PTL_OK);
+}
+
+TEST(what_is_to_be_connected_is_no_stream_without_its_connect) {
+  Between between;
+  ptl_op tls = connect_tls_op(PTL_STREAM_CONNECTED, lab().client.get(), "origin.test");
+  Done done = between.engine.run(tls);
+  CHECK_STATUS(done, PTL_E_STALE);
+  CHECK_EQ(done->stream, 0u);
 }
 
 TEST(a_choice_in_no_pair_is_refused_before_anything_is_said) {

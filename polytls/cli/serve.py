@@ -95,7 +95,11 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add("--sni", choices=("accept-absent", "require"), help="a hello without server name (accept-absent)")
     add("--alpn", choices=("narrow", "strict"), help="offer upstream what both speak, or the profile's list")
     add("--drain-timeout", metavar="S", help="seconds that open tunnels get when the proxy stops (10)")
-    add("--threads", metavar="N", help="loop threads of the engine in each worker; 0: one per core (0)")
+    add(
+        "--threads",
+        metavar="N",
+        help="loop threads of the engine in each worker; 0: one per core but one (0)",
+    )
     add("--workers", metavar="N", help="processes that share the address (1)")
     add("--log-format", choices=("text", "json"), help="of the line for each tunnel (text)")
     parser.set_defaults(run=run)

@@ -13,10 +13,12 @@ from polytls.engine.core import Engine, EngineStats, Listener
 from polytls.engine.facts import (
     Accepted,
     Connected,
+    ExpectedHello,
     HelloFacts,
     RelayFacts,
     SocketAddress,
     TlsFacts,
+    UnexpectedHelloError,
 )
 from polytls.engine.roots import load_trust
 from polytls.engine.stream import MAX_HELLO_BYTES, Stream
@@ -30,6 +32,7 @@ __all__ = [
     "Credential",
     "Engine",
     "EngineStats",
+    "ExpectedHello",
     "HelloFacts",
     "Listener",
     "RelayFacts",
@@ -38,5 +41,6 @@ __all__ = [
     "Stream",
     "TlsFacts",
     "Trust",
+    "UnexpectedHelloError",
     "load_trust",
 ]

@@ -54,6 +54,7 @@ class _Lib:
     PTL_E_CHOICE: int
     PTL_E_ECH_REJECTED: int
     PTL_E_ECH_UNUSABLE: int
+    PTL_E_UNEXPECTED: int
 
     PTL_OP_ACCEPT: int
     PTL_OP_READ_HEAD: int
@@ -69,6 +70,8 @@ class _Lib:
     PTL_FLAG_RAW: int
     PTL_FLAG_RESET: int
     PTL_FLAG_QUIET: int
+    PTL_EXPECT_HELLO: int
+    PTL_EXPECT_ECDSA: int
     PTL_STREAM_CONNECTED: int
     PTL_SIDE_OTHER: int
     PTL_VERIFY_CHAIN: int

@@ -1,9 +1,11 @@
 """Operations that follow one another without coming back to Python: submitted at once, awaited once.
 
 What Python decides is decided before a chain begins; the engine starts each operation when the one before it
-has succeeded. A MITM tunnel whose name and leaf are known is two chains: connect, answer, peek; then
-upstream's handshake, the client's, and the relay. What happens in between wakes nobody: the completions of
-all operations but the last are quiet (native.h) and come along with the next that is worth a wake-up.
+has succeeded. A MITM tunnel whose name, leaf and client are known is one chain: connect, answer, peek,
+upstream's handshake, the client's, and the relay. What comes after the peek was decided for the hello that
+the peek expects; where another comes, the chain ends there, and the decision is made anew. What happens in
+between wakes nobody: the completions of all operations but the last are quiet (native.h) and come along with
+the next that is worth a wake-up.
 
 `done` of an operation is called with its facts, in the order in which they happened and before `run` is over;
 what it raises, `run` raises. The first failure is the chain's. A `run` that is cancelled cancels the
@@ -17,7 +19,7 @@ import socket
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from polytls.engine import read
 from polytls.engine._native import ffi, lib
@@ -29,11 +31,18 @@ if TYPE_CHECKING:
     from polytls.engine._native import CData
     from polytls.engine.contexts import ClientContext, Credential, ServerContext
     from polytls.engine.core import Engine
-    from polytls.engine.facts import Connected, HelloFacts, RelayFacts, SocketAddress, TlsFacts
+    from polytls.engine.facts import (
+        Connected,
+        ExpectedHello,
+        HelloFacts,
+        RelayFacts,
+        SocketAddress,
+        TlsFacts,
+    )
     from polytls.engine.stream import Stream
 
 _REMEMBERED = 1024  # small values that come again and again
-MAX_OPERATIONS = 3
+MAX_OPERATIONS = 6
 """In one chain: no tunnel needs a longer one."""
 STAGGER_SECONDS = 0.25
 """Between two attempts to connect (RFC 8305 §5 recommends it)."""
@@ -50,6 +59,8 @@ _CONNECT_TLS = lib.PTL_OP_CONNECT_TLS
 _PEEK_HELLO = lib.PTL_OP_PEEK_HELLO
 _READ = lib.PTL_OP_READ
 _READ_HEAD = lib.PTL_OP_READ_HEAD
+_EXPECT_HELLO = lib.PTL_EXPECT_HELLO
+_EXPECT_ECDSA = lib.PTL_EXPECT_ECDSA
 _RELAY = lib.PTL_OP_RELAY
 _WRITE = lib.PTL_OP_WRITE
 _STREAM_CONNECTED = lib.PTL_STREAM_CONNECTED
@@ -69,6 +80,47 @@ class Role(Enum):
     BEFORE = "before"  # the one that is waited for
     AWAITED = "awaited"
     AFTER = "after"  # it: a relay whose end is told to `ended`
+
+
+class Waiter(Protocol):
+    """Who is told of the operation that is waited for: a future, or what stands in for one."""
+
+    def done(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: Exception, /) -> None: ...
+
+
+class Launched:
+    """A waiter that nobody awaits: it calls back, at once. No turn of the event loop, no task."""
+
+    __slots__ = ("_failure", "_over")
+
+    def __init__(self, over: Callable[[Exception | None], None]) -> None:
+        self._over: Callable[[Exception | None], None] | None = over
+        self._failure: Exception | None = None
+
+    def done(self) -> bool:
+        return self._over is None
+
+    def cancelled(self) -> bool:
+        return False
+
+    def exception(self) -> Exception | None:
+        return self._failure
+
+    def set_result(self, _result: object, /) -> None:
+        self._end(None)
+
+    def set_exception(self, exception: Exception, /) -> None:
+        self._failure = exception
+        self._end(exception)
+
+    def _end(self, failure: Exception | None) -> None:
+        over, self._over = self._over, None
+        if over is not None:
+            over(failure)
 
 
 class Chain(Generic[T]):
@@ -135,17 +187,33 @@ class Chain(Generic[T]):
         return cast("Chain[bytes]", self)
 
     def peek_hello(
-        self, stream: Stream, *, limit: int = MAX_HELLO_BYTES, timeout: float, raw: bool = False
+        self,
+        stream: Stream,
+        *,
+        limit: int = MAX_HELLO_BYTES,
+        timeout: float,
+        raw: bool = False,
+        expect: ExpectedHello | None = None,
+        done: Callable[[HelloFacts], None] | None = None,
     ) -> Chain[HelloFacts]:
-        """See `Stream.peek_hello`."""
+        """See `Stream.peek_hello`. With `expect`, what is added after it has been decided for such a hello;
+        any other ends the chain with `UnexpectedHelloError`."""
         op = self._op(_PEEK_HELLO, stream, timeout, limit)
         op.flags = _FLAG_RAW if raw else 0
-        self._steps.append((read.hello, stream.side, None))
+        if expect is not None:
+            op.expect = _EXPECT_HELLO | (_EXPECT_ECDSA if expect.ecdsa_ok else 0)
+            if expect.sni:
+                self._held.append(name := ffi.new(_TEXT, expect.sni))
+                op.name = name
+            if expect.alpn:
+                protocols = wire_list(expect.alpn)
+                op.data, op.data_len = self._bytes(protocols), len(protocols)
+        self._steps.append((read.hello, stream.side, done))
         return cast("Chain[HelloFacts]", self)
 
     def connect_tls(
         self,
-        stream: Stream,
+        stream: Stream | None,
         context: ClientContext,
         *,
         host: str,
@@ -156,7 +224,7 @@ class Chain(Generic[T]):
         ech_configs: bytes = b"",
         done: Callable[[TlsFacts], None] | None = None,
     ) -> Chain[TlsFacts]:
-        """See `Stream.connect_tls`."""
+        """See `Stream.connect_tls`. `stream` None: the one that this chain will have connected."""
         op = self._op(_CONNECT_TLS, stream, timeout)
         op.flags = _FLAG_RAW if raw else 0
         protocols = wire_list(tuple(alpn))
@@ -168,7 +236,7 @@ class Chain(Generic[T]):
         if ech_configs:
             op.ech_configs, op.ech_configs_len = self._bytes(ech_configs), len(ech_configs)
         op.data, op.data_len = self._bytes(protocols), len(protocols)
-        self._steps.append((read.tls, stream.side, done))
+        self._steps.append((read.tls, Side.UPSTREAM if stream is None else stream.side, done))
         return cast("Chain[TlsFacts]", self)
 
     def accept_tls(
@@ -193,16 +261,16 @@ class Chain(Generic[T]):
         context: ServerContext,
         credential: Credential,
         *,
-        upstream: Stream,
+        upstream: Stream | None,
         alpn: tuple[tuple[bytes | None, bytes | None], ...],
         timeout: float,
         done: Callable[[TlsFacts], None] | None = None,
     ) -> Chain[TlsFacts]:
-        """`accept_tls`, where `alpn` has pairs: what `upstream` may have agreed on by then (None: on no
-        protocol), and what to agree on in that case. What is in none is ALPN_MISMATCH, before the client is
-        answered anything."""
+        """`accept_tls`, where `alpn` has pairs: what `upstream` (None: the stream that this chain will have
+        connected) may have agreed on by then (None: on no protocol), and what to agree on in that case. What
+        is in none is ALPN_MISMATCH, before the client is answered anything."""
         op = self._accept(stream, context, credential, _wire_pairs(alpn), timeout)
-        op.other = upstream.handle
+        op.other = _STREAM_CONNECTED if upstream is None else upstream.handle
         self._steps.append((read.tls, stream.side, done))
         return cast("Chain[TlsFacts]", self)
 
@@ -237,8 +305,22 @@ class Chain(Generic[T]):
     async def run(self) -> T:
         """Submits all, and waits for the last, except for a relay with `ended`. Raises what the first that
         failed raises: ProxyError, or EngineError when the engine takes nothing more."""
+        future: asyncio.Future[T] = self._engine.loop.create_future()
+        handle, tag = self._submit(future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._engine.cancel(handle, tag)
+            raise
+
+    def launch(self, over: Callable[[Exception | None], None]) -> None:
+        """`run` without a task that waits: `over` is called once, with what `run` would have raised, or None.
+        Raises EngineError when the engine takes nothing more; `over` is not called then."""
+        self._submit(Launched(over))
+
+    def _submit(self, waiter: Waiter) -> tuple[int, int]:
+        """Submits all. Handle and tag of the last: by these the chain can be cancelled."""
         engine, ops = self._engine, self._ops
-        future: asyncio.Future[T] = engine.loop.create_future()
         final = len(self._steps) - 1
         awaited = final - self._detached
         while awaited >= 0 and awaited < final and ops[awaited].kind == _WRITE:
@@ -250,7 +332,7 @@ class Chain(Generic[T]):
                 if op.kind == _WRITE:
                     continue
             role = Role.AWAITED if index == awaited else Role.BEFORE if index < awaited else Role.AFTER
-            op.tag = engine.expect(future, reader, done, role, side)
+            op.tag = engine.expect(waiter, reader, done, role, side)
         engine.submit(ops, final + 1)
         handle, tag = ops[final].stream, ops[final].tag
         if self._last is not None:
@@ -260,18 +342,17 @@ class Chain(Generic[T]):
         self._steps.clear()
         self._ops = ffi.NULL
         if awaited < 0:
-            future.set_result(cast("T", None))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            engine.cancel(handle, tag)
-            raise
+            waiter.set_result(None)
+        return handle, tag
 
-    def _op(self, kind: int, stream: Stream, timeout: float, limit: int = 0) -> CData:
-        self._last = stream
+    def _op(self, kind: int, stream: Stream | None, timeout: float, limit: int = 0) -> CData:
         op = self._ops[len(self._steps)]
         op.kind = kind
-        op.stream = stream.handle
+        if stream is None:
+            op.stream = _STREAM_CONNECTED
+        else:
+            self._last = stream
+            op.stream = stream.handle
         op.deadline_ms = milliseconds(timeout)
         op.limit = limit
         return op

@@ -19,23 +19,24 @@ from typing import TYPE_CHECKING, Any
 from polytls.engine import read
 from polytls.engine._native import ffi, lib
 from polytls.engine.chain import STAGGER_SECONDS, Chain, Role, milliseconds
-from polytls.engine.facts import Accepted, Connected, SocketAddress
+from polytls.engine.facts import Accepted, Connected, SocketAddress, UnexpectedHelloError
 from polytls.engine.failures import Failure, error_of, status_name
-from polytls.errors import EngineError, PolytlsError, ProxyError, Side
+from polytls.errors import EngineError, ProxyError, Side
 from polytls.settings import Address
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from polytls.engine._native import CData
+    from polytls.engine.chain import Waiter
     from polytls.engine.stream import Stream
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 _BATCH = 256  # completions taken at once
 _ERROR_BYTES = 256
 
 # Who waits, how the completion reads, who is told of the facts, what it is to who waits, whose stream it is.
-_Expected = tuple["asyncio.Future[Any]", Callable[..., Any], "Callable[[Any], None] | None", Role, Side]
+_Expected = tuple["Waiter", Callable[..., Any], "Callable[[Any], None] | None", Role, Side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ class Engine:
 
     @classmethod
     def start(cls, *, threads: int = 0, max_streams: int = 0) -> Self:
-        """A running engine on the running loop. `threads` 0: one per usable core; `max_streams` 0: no bound.
+        """A running engine on the running loop. `threads` 0: one per usable core but one, which is this
+        thread's, and at least one; `max_streams` 0: no bound.
         Raises EngineError when the threads cannot be started or the module does not fit this Python code."""
         if lib.ptl_abi_version() != ABI_VERSION or lib.PTL_ABI_VERSION != ABI_VERSION:
             raise EngineError("the native module is of another version: build it again (`make build`)")
@@ -208,9 +210,9 @@ class Engine:
         lib.ptl_engine_stop(self._native)
         self._drain()
         self.loop.remove_reader(self._eventfd)
-        for future, *_ in self._expected.values():  # none: a stopped engine has told the end of everything
-            if not future.done():
-                future.set_exception(EngineError("the engine is closed"))
+        for waiter, *_ in self._expected.values():  # none: a stopped engine has told the end of everything
+            if not waiter.done():
+                waiter.set_exception(EngineError("the engine is closed"))
         self._expected.clear()
 
     def chain(self) -> Chain[None]:
@@ -221,16 +223,16 @@ class Engine:
 
     def expect(
         self,
-        future: asyncio.Future[Any],
+        waiter: Waiter,
         reader: Callable[[CData], Any],
         done: Callable[[Any], None] | None,
         role: Role,
         side: Side,
     ) -> int:
         """A tag. When its completion comes, `reader` makes facts of it; they go to `done`, and are the result
-        of `future` if they are AWAITED. A failure is the failure of `future`."""
+        of `waiter` if they are AWAITED. A failure is the failure of `waiter`."""
         self._last_tag = tag = self._last_tag + 1
-        self._expected[tag] = (future, reader, done, role, side)
+        self._expected[tag] = (waiter, reader, done, role, side)
         return tag
 
     def submit(self, ops: CData, count: int) -> None:
@@ -267,26 +269,26 @@ class Engine:
         if expected is None:
             self._accepted(completion)
             return
-        future, reader, done, role, side = expected
+        waiter, reader, done, role, side = expected
         try:
             if completion.status and completion.kind != lib.PTL_OP_RELAY:  # how a relay ended is in its facts
-                if not future.done():
-                    future.set_exception(_error(completion, side))
+                if not waiter.done():
+                    waiter.set_exception(_error(completion, side))
                 return
             facts = reader(completion)
-            if future.done() and (role is not Role.AFTER or not _succeeded(future)):  # nobody waits any more
+            if waiter.done() and (role is not Role.AFTER or not _succeeded(waiter)):  # nobody waits any more
                 if isinstance(facts, Connected):
                     facts.stream.close(reset=True)
                 return
             if done is not None:
                 done(facts)
             if role is Role.AWAITED:
-                future.set_result(facts)
+                waiter.set_result(facts)
         except Exception as error:  # noqa: BLE001 - who waits is told, whatever it is
-            if future.done():
+            if waiter.done():
                 self._undeliverable(error)
             else:
-                future.set_exception(error)
+                waiter.set_exception(error)
 
     def _accepted(self, completion: CData) -> None:
         on_accept = self._listeners.get(completion.tag)
@@ -302,11 +304,13 @@ class Engine:
         self.loop.call_exception_handler(context)
 
 
-def _succeeded(future: asyncio.Future[Any]) -> bool:
-    return not future.cancelled() and future.exception() is None
+def _succeeded(waiter: Waiter) -> bool:
+    return not waiter.cancelled() and waiter.exception() is None
 
 
-def _error(completion: CData, side: Side) -> PolytlsError:
+def _error(completion: CData, side: Side) -> Exception:
+    if completion.status == lib.PTL_E_UNEXPECTED and completion.kind == lib.PTL_OP_PEEK_HELLO:
+        return UnexpectedHelloError(read.hello(completion))
     said, hello = read.split_hello(completion)
     failure = Failure(
         completion.kind,

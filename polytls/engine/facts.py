@@ -68,6 +68,23 @@ class HelloFacts(NamedTuple):
     ended_ns: int
 
 
+class ExpectedHello(NamedTuple):
+    """What a ClientHello has to be for its chain to go on: these fields of `HelloFacts`, exactly."""
+
+    sni: bytes | None
+    alpn: tuple[bytes, ...] | None
+    ecdsa_ok: bool
+
+
+class UnexpectedHelloError(Exception):
+    """A whole ClientHello came, and it is not the one that was expected. Nothing of it is consumed, nothing
+    was done about it, and nothing is wrong: it only has to be looked at. `facts` says what it is."""
+
+    def __init__(self, facts: HelloFacts) -> None:
+        super().__init__("another ClientHello than expected")
+        self.facts = facts
+
+
 class TlsFacts(NamedTuple):
     """What a handshake agreed on: IANA numbers; `alpn` None where no protocol was chosen. `retried`: after a
     HelloRetryRequest. `ech_accepted`: upstream took the encrypted hello. `hello`: the records of the

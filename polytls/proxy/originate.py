@@ -12,7 +12,7 @@ enough. The configs are for that one attempt: what the rule gives is where every
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polytls.errors import EchRejectedError, Kind, ProxyError, Side, Stage
 from polytls.wire.ech import EchConfigError, usable_ech_configs
@@ -20,7 +20,7 @@ from polytls.wire.ech import EchConfigError, usable_ech_configs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polytls.engine import Chain, Engine, TlsFacts
+    from polytls.engine import Chain, Engine, Stream, TlsFacts
     from polytls.proxy.snapshot import Offer
     from polytls.proxy.tracker import Tunnel
     from polytls.settings import TimeoutSettings
@@ -39,28 +39,23 @@ class Originator:
 
     @property
     def may_be_rejected(self) -> bool:
-        """A second connection may be needed: `agree`. Else `begin` does as well."""
+        """A second connection may be needed: `agree`. Else one `handshake` is all there is."""
         return bool(self.ech_configs)
-
-    def begin(self, *, raw: bool, done: Callable[[TlsFacts], None]) -> Chain[TlsFacts]:
-        """The handshake without a rule for ECH, as the beginning of a chain."""
-        self.tunnel.record.ech = "grease" if self.offer.ech_grease else None
-        return self._handshake(b"", raw=raw, done=done)
 
     async def agree(self, *, raw: bool) -> TlsFacts:
         """The handshake, on `tunnel.upstream`, which is another stream afterwards if a second attempt was
         made; the record says what became of ECH. Raises `ProxyError`."""
         record = self.tunnel.record
         if not self.ech_configs:
-            return await self.begin(raw=raw, done=lambda _facts: None).run()
+            return await self._once(b"", raw=raw)
         try:
-            agreed = await self._handshake(self.ech_configs, raw=raw).run()
+            agreed = await self._once(self.ech_configs, raw=raw)
         except EchRejectedError as rejection:
             record.ech = "rejected"
             configs = _to_try(rejection)
             await self._connect_again()
             try:
-                agreed = await self._handshake(configs, raw=raw).run()
+                agreed = await self._once(configs, raw=raw)
             except EchRejectedError:
                 raise _rejected("upstream rejected ECH, and again with the configs it gave itself") from None
             record.ech = "retried"
@@ -68,12 +63,22 @@ class Originator:
             record.ech = "accepted"
         return agreed
 
-    def _handshake(
-        self, ech_configs: bytes, *, raw: bool, done: Callable[[TlsFacts], None] | None = None
+    async def _once(self, ech_configs: bytes, *, raw: bool) -> TlsFacts:
+        return await self.handshake(self.engine.chain(), self.tunnel.dialled, ech_configs, raw=raw).run()
+
+    def handshake(
+        self,
+        chain: Chain[Any],
+        stream: Stream | None,
+        ech_configs: bytes,
+        *,
+        raw: bool,
+        done: Callable[[TlsFacts], None] | None = None,
     ) -> Chain[TlsFacts]:
+        """Adds one handshake to a chain, on `stream` or, None, on what the chain will have connected."""
         record = self.tunnel.record
-        return self.engine.chain().connect_tls(
-            self.tunnel.dialled,
+        return chain.connect_tls(
+            stream,
             self.offer.context,
             host=record.host or "",
             port=record.port or 0,

@@ -10,8 +10,8 @@ Guarantees:
 * `drain` ends: it stops accepting, answers 503 to heads that were still on their way and to who waited in the
   backlog, leaves tunnels the time they are given, then ends them. `end` cuts that short.
 
-One task per tunnel, up to its relay: what relays needs nobody to wait for it. The tracker holds the task (the
-event loop itself keeps only a weak reference).
+A tunnel has a task while there is something to wait for: most have none (`session`), and what relays has
+none. The tracker holds the task (the event loop itself keeps only a weak reference).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.proxy import session
+from polytls.proxy.tell import tell
 from polytls.proxy.tracker import Tracker, Tunnel
 from polytls.wire.connect import MAX_HEAD_BYTES
 
@@ -128,11 +129,23 @@ class Server:
             self.tracker.unspoken += 1
             accepted.stream.close()
             return
-        turned_away = self._turned_away()
+        turned_away, snapshot = self._turned_away(), self.snapshot
         tunnel = self.tracker.begin(accepted, admitted=turned_away is None)
-        task = self._engine.loop.create_task(self._lead(tunnel, accepted, turned_away))
-        self.tracker.lead(tunnel, task)
-        task.add_done_callback(partial(self._led, tunnel))
+        self.tracker.lead(tunnel, None)
+
+        def go_on(rest: session.Rest) -> None:
+            task = self._engine.loop.create_task(self._lead(tunnel, rest, snapshot))
+            self.tracker.lead(tunnel, task)
+            task.add_done_callback(partial(self._led, tunnel))
+
+        try:
+            if turned_away is not None:
+                raise turned_away
+            rest = session.lead(tunnel, accepted, snapshot, self._engine, go_on)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this tunnel's alone
+            rest = session.fail(error)
+        if rest is not None:
+            go_on(rest)
 
     def _turned_away(self) -> ProxyError | None:
         if self._draining:
@@ -144,12 +157,9 @@ class Server:
             return ProxyError(Side.PROXY, Stage.LIMITS, Kind.TOO_MANY_TUNNELS, detail)
         return None
 
-    async def _lead(self, tunnel: Tunnel, accepted: Accepted, turned_away: ProxyError | None) -> None:
-        snapshot = self.snapshot
+    async def _lead(self, tunnel: Tunnel, rest: session.Rest, snapshot: Snapshot) -> None:
         try:
-            if turned_away is not None:
-                raise turned_away
-            await session.lead(tunnel, accepted, snapshot, self._engine)
+            await rest
         except ProxyError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this tunnel's alone
@@ -161,7 +171,7 @@ class Server:
                 tunnel.fail(tunnel.cut_short())
             else:
                 tunnel.fail(failure)
-                await session.tell(tunnel, failure, snapshot)
+                await tell(tunnel, failure, snapshot)
         finally:
             del failure  # it holds this frame, and the frame would hold it and the tunnel
 

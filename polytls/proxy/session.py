@@ -2,11 +2,13 @@
 
 `lead` coordinates and decides nothing itself: what a head means is for `wire` to say, where to dial for
 `resolve`, what a hello may be for `policy`. It raises `ProxyError` for whatever goes wrong; `tell` then shows
-the client what `refuse` says, by the tunnel's stage, which is set *before* the step it names.
+the client what that is, by the tunnel's stage, which is set *before* the step it names.
 
 Every await costs Python 10 to 20 µs, and more where its completion wakes up the event loop, so they are
-spent where something is decided: a MITM tunnel whose name and leaf are known has two, up to the client's
-hello and from there to the end of the relay; a passthrough tunnel has one.
+spent where something has to be waited for. A passthrough tunnel whose addresses are known has none, nor has a
+MITM tunnel whose leaf is known as well and whose client begins as it did the last time (`policy.habits`):
+all of it is handed to the engine at once, and what comes back goes into the record. For any other hello the
+engine stops before it has answered, and the tunnel goes on step by step.
 """
 
 from __future__ import annotations
@@ -14,29 +16,23 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from polytls.engine import ExpectedHello, UnexpectedHelloError
 from polytls.errors import Kind, ProxyError, Side, Stage
-from polytls.policy.hello import (
-    HTTP11,
-    AlpnPlan,
-    Verdict,
-    answers,
-    check_sni,
-    plan_alpn,
-    settle_alpn,
-    speaks_http11,
-)
+from polytls.policy.habits import Habit
+from polytls.policy.hello import check_sni, plan_alpn
 from polytls.profiles import MIRROR
 from polytls.proxy import recording
-from polytls.proxy.originate import Originator
-from polytls.proxy.refuse import ESTABLISHED, Answer, Close, Page, page_reply, refusal
+from polytls.proxy.agree import Agreement, leaf_of, require
+from polytls.proxy.refuse import ESTABLISHED
+from polytls.proxy.tell import TELL_SECONDS
 from polytls.settings import Mode, NonTls
 from polytls.wire.connect import ConnectRequest, parse_connect
 from polytls.wire.trace_context import trace_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from polytls.engine import (
         Accepted,
@@ -47,17 +43,12 @@ if TYPE_CHECKING:
         HelloFacts,
         SocketAddress,
         Stream,
-        TlsFacts,
     )
-    from polytls.proxy.snapshot import Interception, Offer, Profile, Snapshot
+    from polytls.proxy.snapshot import Interception, Profile, Snapshot
     from polytls.proxy.tracker import Tunnel
 
-PAGE_SECONDS = 5.0
-"""For the client's handshake, its request and our page, each: only a failure is at the end of it."""
-MAX_PAGE_HEAD_BYTES = 65536
-"""Of the request that a page answers. It is an origin's request, cookies and all, not a CONNECT."""
-TELL_SECONDS = 5.0
-"""For the kernel to take a reply of a few hundred bytes: a client that does not read is not waited for."""
+    Rest = Coroutine[Any, Any, None]
+    GoOn = Callable[[Rest], None]
 
 _HEAD_FAILURES = {
     "too_large": (Kind.HEAD_TOO_LARGE, "the request head is longer than 16384 bytes"),
@@ -73,10 +64,13 @@ _HEAD_FAILURES = {
 _NO_HELLO = frozenset({Kind.NOT_TLS, Kind.HELLO_TIMEOUT})
 
 
-async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: Engine) -> None:
-    """Lead a tunnel from its request head (steps 1 and 2 are the engine's) to the beginning of its relay.
+def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: Engine, go_on: GoOn) -> Rest | None:
+    """Lead a tunnel from its request head (steps 1 and 2 are the engine's) to the beginning of its relay, as
+    far as nothing has to be waited for. None: all of it is set off; else what is still to be awaited. Where
+    that shows later, in a tunnel that was set off, `go_on` is called with it, once at most.
 
-    Raises `ProxyError` for whatever ends it before the relay has begun; how a relay ends is in the record.
+    Raises, as the rest does, `ProxyError` for whatever ends it before the relay has begun; how a relay ends
+    is in the record.
     """
     record = tunnel.record
     record.mode = snapshot.settings.mode.value
@@ -85,163 +79,230 @@ async def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: E
     record.host, record.port = request.authority.host, request.authority.port
     if snapshot.traced:
         record.parent = trace_parent(request.headers)
-    wanted, profile = _profile_name(request, snapshot), None
-    if snapshot.interception is not None:
-        profiles = snapshot.interception.profiles
-        # The first who asks for one has its file read, and a context made.
-        profile = profiles.ready(wanted) or await asyncio.to_thread(profiles.find, wanted)
-        record.profile = None if profile is None else profile.name
+    wanted = _profile_name(request, snapshot)
+    course = Course(tunnel, request, snapshot, engine, go_on)
+    mitm = snapshot.interception
+    if mitm is None:
+        return _dial(course, None)
+    profile = mitm.profiles.ready(wanted)
+    return _find_profile(course, mitm, wanted) if profile is None else _dial(course, profile)
+
+
+class Course(NamedTuple):
+    """What a tunnel's steps go by: itself, what its client asked for, and what it was begun with."""
+
+    tunnel: Tunnel
+    request: ConnectRequest
+    snapshot: Snapshot
+    engine: Engine
+    go_on: GoOn
+
+
+async def _find_profile(course: Course, mitm: Interception, wanted: str) -> None:
+    # The first who asks for one has its file read, and a context made.
+    rest = _dial(course, await asyncio.to_thread(mitm.profiles.find, wanted))
+    if rest is not None:
+        await rest
+
+
+def _dial(course: Course, profile: Profile | None) -> Rest | None:
+    tunnel, _request, snapshot, _engine, _go_on = course
+    record = tunnel.record
+    record.profile = None if profile is None else profile.name
     # 4, 5. Identity and rules: everyone may do everything, in the one mode that is set.
     # 6. Where is it?
     tunnel.stage = Stage.CONNECT
-    record.starts.resolve = started = time.monotonic_ns()
-    addresses = snapshot.resolver.known(record.host, record.port)
-    if addresses is None:
-        addresses = await snapshot.resolver.resolve(record.host, record.port)
-    record.timings.resolve = (time.monotonic_ns() - started) / 1e9
-    # 7 to 10. Connect, answer 200, agree with both sides, relay.
-    # 11. What became of it, `Tunnel.relayed` is told.
-    if snapshot.interception is None or profile is None:
-        await _pass_through(tunnel, addresses, snapshot, engine)
-    else:
-        await _intercept(tunnel, addresses, snapshot, snapshot.interception, profile, engine)
+    record.starts.resolve = time.monotonic_ns()
+    addresses = snapshot.resolver.known(record.host or "", record.port or 0)
+    return _resolve(course, profile) if addresses is None else _dial_at(course, profile, addresses)
 
 
-async def _pass_through(
-    tunnel: Tunnel, addresses: Sequence[SocketAddress], snapshot: Snapshot, engine: Engine
-) -> None:
+async def _resolve(course: Course, profile: Profile | None) -> None:
+    record = course.tunnel.record
+    addresses = await course.snapshot.resolver.resolve(record.host or "", record.port or 0)
+    rest = _dial_at(course, profile, addresses)
+    if rest is not None:
+        await rest
+
+
+def _dial_at(course: Course, profile: Profile | None, addresses: Sequence[SocketAddress]) -> Rest | None:
+    """7 to 10. Connect, answer 200, agree with both sides, relay. 11. What became of it, `Tunnel.relayed` is
+    told."""
+    record, mitm = course.tunnel.record, course.snapshot.interception
+    record.timings.resolve = (time.monotonic_ns() - record.starts.resolve) / 1e9
+    _require_wanted(course.tunnel)
+    if mitm is None or profile is None:
+        _pass_through(course, addresses)
+        return None
+    decided = _decide(course, mitm, profile)
+    if decided is None:
+        return _intercept(course, mitm, profile, addresses)
+    _intercept_at_once(course, mitm, profile, addresses, *decided)
+    return None
+
+
+def _pass_through(course: Course, addresses: Sequence[SocketAddress]) -> None:
     """Steps 7, 8 and 10 at once: there is nothing to decide in between."""
-    client, timeouts = tunnel.client, snapshot.settings.timeouts
+    tunnel, timeouts = course.tunnel, course.snapshot.settings.timeouts
 
     def connected(facts: Connected) -> None:
         tunnel.connected(facts, Stage.RELAY)
 
-    chain = engine.chain()
-    chain.connect(client, addresses, timeout=timeouts.connect, done=connected)
-    chain.write(client, ESTABLISHED, timeout=TELL_SECONDS)
-    await _relay(tunnel, chain, None, snapshot)
+    chain = course.engine.chain()
+    chain.connect(tunnel.client, addresses, timeout=timeouts.connect, done=connected)
+    chain.write(tunnel.client, ESTABLISHED, timeout=TELL_SECONDS)
+    _launch(course, chain, None, fail)
+
+
+def _decide(
+    course: Course, mitm: Interception, profile: Profile
+) -> tuple[ExpectedHello, Credential, Agreement] | None:
+    """9a to c, before the client's hello is there, for the one that this client most likely sends. None: that
+    is not known, or what to do would have to be waited for."""
+    tunnel, request, snapshot, engine, _go_on = course
+    settings, host = snapshot.settings.mitm, request.authority.host
+    habit = mitm.habits.find(request.agent, is_ip=request.authority.is_ip)
+    if habit is None or profile.offer is None:
+        return None
+    sni = host.encode("ascii") if habit.has_sni else None
+    leaf = mitm.leaves.known(host, mitm.leaf_kind(habit.ecdsa_ok))
+    plan = plan_alpn(habit.alpn, profile.offer.alpn, settings.alpn)
+    if leaf is None or not plan.verdict.allowed or not check_sni(sni, host, settings.sni).allowed:
+        return None
+    agreement = Agreement(engine, tunnel, snapshot, mitm, profile.offer, habit.alpn, plan.offer)
+    if agreement.may_be_rejected:
+        return None
+    return ExpectedHello(sni, habit.alpn, habit.ecdsa_ok), leaf, agreement
+
+
+def _intercept_at_once(
+    course: Course,
+    mitm: Interception,
+    profile: Profile,
+    addresses: Sequence[SocketAddress],
+    expected: ExpectedHello,
+    leaf: Credential,
+    agreement: Agreement,
+) -> None:
+    """Steps 7 to 10 in one go, for the hello that is expected."""
+    tunnel, snapshot = course.tunnel, course.snapshot
+
+    def met(hello: HelloFacts) -> None:
+        _greeted(tunnel, hello, snapshot)
+        tunnel.leaf = leaf
+        agreement.begun()
+
+    async def go_on(failure: Exception) -> None:
+        if isinstance(failure, UnexpectedHelloError):
+            await _answer(course, mitm, profile, failure.facts)
+        else:
+            await _unless_relayed(course, failure)
+
+    chain = _meeting(course, addresses, raw=snapshot.ja4 is not None, expect=expected, done=met)
+    agreement.with_upstream(chain, None)
+    agreement.with_client(chain, None, leaf)
+    _launch(course, chain, None, go_on)
 
 
 async def _intercept(
-    tunnel: Tunnel,
-    addresses: Sequence[SocketAddress],
-    snapshot: Snapshot,
-    mitm: Interception,
-    profile: Profile,
-    engine: Engine,
+    course: Course, mitm: Interception, profile: Profile, addresses: Sequence[SocketAddress]
 ) -> None:
     """Steps 7 to 10: TLS with both sides, upstream first, then the relay."""
-    record, settings = tunnel.record, snapshot.settings.mitm
-    known = snapshot.ja4  # None: nobody asked for fingerprints
     # 7, 8, 9a. Connect, answer, and look at the client's hello without consuming it.
+    raw = profile.offer is None or course.snapshot.ja4 is not None
     try:
-        raw = profile.offer is None or known is not None
-        hello = await _meet(tunnel, addresses, snapshot, engine, raw=raw)
+        hello = await _meeting(course, addresses, raw=raw).run()
     except ProxyError as error:
-        silent = error.kind in _NO_HELLO and not error.hello_begun
-        if settings.non_tls is NonTls.RELAY and silent and tunnel.upstream is not None:
-            # A client that does not speak TLS, at least not first.
-            tunnel.record.mode = Mode.PASSTHROUGH.value
-            tunnel.stage = Stage.RELAY
-            await _relay(tunnel, engine.chain(), tunnel.upstream, snapshot)
-            return
-        raise
-    tunnel.hello = hello
-    recording.hello(record, hello)
-    if known is not None:
-        record.client_ja4 = known.of(hello.raw or b"")
-    # b. It must be for the host that the tunnel is for.
-    host = record.host or ""
-    _require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
-    # e, begun before d: a leaf that must be minted is minted while upstream is asked.
-    kind = mitm.leaf_with_ecdsa if hello.ecdsa_ok else mitm.leaf_without_ecdsa
-    tunnel.leaf = mitm.leaves.obtain(host, kind)
-    # c. What does upstream get to see?
-    tunnel.stage = Stage.UPSTREAM_TLS
-    offer = profile.offer_for(hello.raw or b"")
-    plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
-    _require(plan.verdict, Stage.ALPN)
-    # d to g, 10.
-    try:
-        await _agree_and_relay(tunnel, hello, offer, plan, snapshot, mitm, engine)
-    except ProxyError as error:
-        recording.upstream_hello(record, error.hello, known)
-        raise
+        await _unless_relayed(course, error)
+    else:
+        await _answer(course, mitm, profile, hello)
 
 
-async def _meet(
-    tunnel: Tunnel, addresses: Sequence[SocketAddress], snapshot: Snapshot, engine: Engine, *, raw: bool
-) -> HelloFacts:
+def _meeting(
+    course: Course,
+    addresses: Sequence[SocketAddress],
+    *,
+    raw: bool,
+    expect: ExpectedHello | None = None,
+    done: Callable[[HelloFacts], None] | None = None,
+) -> Chain[HelloFacts]:
     """Connect to upstream, tell the client so, and see how it begins."""
-    client, timeouts = tunnel.client, snapshot.settings.timeouts
+    tunnel, timeouts = course.tunnel, course.snapshot.settings.timeouts
 
     def connected(facts: Connected) -> None:
         tunnel.connected(facts, Stage.HELLO)
 
-    chain = engine.chain()
-    chain.connect(client, addresses, timeout=timeouts.connect, done=connected)
-    chain.write(client, ESTABLISHED, timeout=timeouts.hello)
-    return await chain.peek_hello(client, timeout=timeouts.hello, raw=raw).run()
+    chain = course.engine.chain()
+    chain.connect(tunnel.client, addresses, timeout=timeouts.connect, done=connected)
+    chain.write(tunnel.client, ESTABLISHED, timeout=timeouts.hello)
+    return chain.peek_hello(tunnel.client, timeout=timeouts.hello, raw=raw, expect=expect, done=done)
 
 
-async def _agree_and_relay(
-    tunnel: Tunnel,
-    hello: HelloFacts,
-    offer: Offer,
-    plan: AlpnPlan,
-    snapshot: Snapshot,
-    mitm: Interception,
-    engine: Engine,
-) -> None:
-    """Upstream's handshake, which is verified and chooses the protocol; the client's, which may agree on that
-    protocol alone; the relay. In one go, unless the leaf is still being minted or upstream may reject ECH."""
-    _require_wanted(tunnel)
-    record, timeouts = tunnel.record, snapshot.settings.timeouts
-    upstream = Originator(engine, tunnel, timeouts, offer, plan.offer, mitm.ech.find(record.host or ""))
+async def _unless_relayed(course: Course, error: Exception) -> None:
+    """Raises `error`, except for a client that does not speak TLS, at least not first, where such are relayed
+    as they are."""
+    tunnel, snapshot = course.tunnel, course.snapshot
+    silent = isinstance(error, ProxyError) and error.kind in _NO_HELLO and not error.hello_begun
+    if not (snapshot.settings.mitm.non_tls is NonTls.RELAY and silent and tunnel.upstream is not None):
+        raise error
+    tunnel.record.mode = Mode.PASSTHROUGH.value
+    tunnel.stage = Stage.RELAY
+    await _relay(course, course.engine.chain())
 
-    def upstream_agreed(facts: TlsFacts) -> None:
-        recording.upstream_tls(record, facts)
-        recording.upstream_hello(record, facts.hello, snapshot.ja4)
-        tunnel.stage = Stage.ALPN
-        _require(settle_alpn(hello.alpn, facts.alpn).verdict, Stage.ALPN)
-        tunnel.stage = Stage.CLIENT_TLS
 
-    def client_agreed(facts: TlsFacts) -> None:
-        tunnel.stage = Stage.RELAY
-        recording.client_tls(record, facts)
-
-    if upstream.may_be_rejected or isinstance(tunnel.leaf, Future):
-        upstream_agreed(await upstream.agree(raw=snapshot.ja4 is not None))
-        tunnel.stage = Stage.LEAF
-        await _leaf(tunnel)
-        tunnel.stage = Stage.CLIENT_TLS
-        chain: Chain[Any] = engine.chain()
-    else:
-        chain = upstream.begin(raw=snapshot.ja4 is not None, done=upstream_agreed)
-    chain.accept_tls_like(
-        tunnel.client,
-        mitm.server_context,
-        await _leaf(tunnel),
-        upstream=tunnel.dialled,
-        alpn=answers(hello.alpn, plan.offer),
-        timeout=timeouts.handshake,
-        done=client_agreed,
+async def _answer(course: Course, mitm: Interception, profile: Profile, hello: HelloFacts) -> None:
+    """What a client that begins so is answered, and upstream shown: steps 9 and 10 for whatever hello."""
+    tunnel, request, snapshot, engine, _go_on = course
+    settings, host = snapshot.settings.mitm, request.authority.host
+    # 9a. What is it?
+    _greeted(tunnel, hello, snapshot)
+    # b. It must be for the host that the tunnel is for.
+    require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
+    # e, begun before d: a leaf that must be minted is minted while upstream is asked.
+    tunnel.leaf = mitm.leaves.obtain(host, mitm.leaf_kind(hello.ecdsa_ok))
+    # c. What does upstream get to see?
+    tunnel.stage = Stage.UPSTREAM_TLS
+    offer = profile.offer_for(hello.raw or b"")
+    plan = plan_alpn(hello.alpn, offer.alpn, settings.alpn)
+    require(plan.verdict, Stage.ALPN)
+    mitm.habits.learn(
+        request.agent,
+        Habit(hello.sni is not None, hello.alpn, hello.ecdsa_ok),
+        is_ip=request.authority.is_ip,
     )
-    await _relay(tunnel, chain, tunnel.dialled, snapshot)
+    # d to g, 10.
+    agreement = Agreement(engine, tunnel, snapshot, mitm, offer, hello.alpn, plan.offer)
+    try:
+        _require_wanted(tunnel)
+        if agreement.may_be_rejected or isinstance(tunnel.leaf, Future):
+            await agreement.reach_with_upstream()
+            tunnel.stage = Stage.LEAF
+            leaf = await leaf_of(tunnel)
+            tunnel.stage = Stage.CLIENT_TLS
+            chain: Chain[Any] = engine.chain()
+        else:
+            agreement.begun()
+            chain = agreement.with_upstream(engine.chain(), tunnel.dialled)
+            leaf = await leaf_of(tunnel)
+        agreement.with_client(chain, tunnel.dialled, leaf)
+        await _relay(course, chain)
+    except ProxyError as error:
+        recording.upstream_hello(tunnel.record, error.hello, snapshot.ja4)
+        raise
 
 
-async def _relay(tunnel: Tunnel, chain: Chain[Any], upstream: Stream | None, snapshot: Snapshot) -> None:
-    """Step 10, at the end of a chain that has what must succeed before."""
-    timeouts = snapshot.settings.timeouts
+def _greeted(tunnel: Tunnel, hello: HelloFacts, snapshot: Snapshot) -> None:
+    tunnel.hello = hello
+    recording.hello(tunnel.record, hello)
+    if snapshot.ja4 is not None:
+        tunnel.record.client_ja4 = snapshot.ja4.of(hello.raw or b"")
+
+
+async def _relay(course: Course, chain: Chain[Any]) -> None:
+    """Step 10, at the end of a chain that has what must succeed before; upstream is connected."""
+    tunnel = course.tunnel
     _require_wanted(tunnel)
-    chain.relay(
-        tunnel.client,
-        upstream,
-        idle=timeouts.idle,
-        lifetime=timeouts.lifetime,
-        half_idle=timeouts.half_closed,
-        ended=tunnel.relayed,
-    )
+    _then_relay(course, chain, tunnel.dialled)
     tunnel.relaying = True
     try:
         await chain.run()
@@ -251,52 +312,46 @@ async def _relay(tunnel: Tunnel, chain: Chain[Any], upstream: Stream | None, sna
     tunnel.hello = tunnel.leaf = None  # of no use any more, and a tunnel may live long
 
 
-async def tell(tunnel: Tunnel, error: ProxyError, snapshot: Snapshot) -> None:
-    """Show the client what `refuse` has for this failure, and close. A client that does not listen any
-    more changes nothing: the failure is the one it was."""
-    hello = tunnel.hello
-    shown = refusal(
-        error,
-        tunnel.stage,
-        non_tls=snapshot.settings.mitm.non_tls,
-        http11=hello is not None and speaks_http11(hello.alpn),
-    )
+def _launch(
+    course: Course, chain: Chain[Any], upstream: Stream | None, rest: Callable[[Exception], Rest]
+) -> None:
+    """The same without waiting; if something fails before the relay, `rest` of it is what the tunnel goes on
+    with."""
+    tunnel, _request, snapshot, _engine, go_on = course
+
+    def over(failure: Exception | None) -> None:
+        if failure is None:
+            tunnel.hello = tunnel.leaf = None
+            return
+        tunnel.relaying = False
+        if isinstance(failure, ProxyError):
+            recording.upstream_hello(tunnel.record, failure.hello, snapshot.ja4)
+        go_on(rest(failure))
+
+    _then_relay(course, chain, upstream)
+    tunnel.relaying = True
     try:
-        match shown:
-            case Answer(status, data):
-                tunnel.record.reply = status
-                await tunnel.client.write(data, timeout=TELL_SECONDS)
-                tunnel.client.close()
-            case Page(alert):
-                if not await _show_page(tunnel, error, snapshot):
-                    tunnel.client.close(alert=alert)
-            case Close(alert, reset):
-                tunnel.client.close(alert=alert, reset=reset)
-    except ProxyError:
-        tunnel.client.close()
+        chain.launch(over)
+    except BaseException:
+        tunnel.relaying = False
+        raise
 
 
-async def _show_page(tunnel: Tunnel, error: ProxyError, snapshot: Snapshot) -> bool:
-    """Complete the client's handshake and answer its request with the failure. False: there is no leaf to do
-    so with, and the client still waits for an answer to its hello. Raises `ProxyError` after that."""
-    mitm, hello, client = snapshot.interception, tunnel.hello, tunnel.client
-    if mitm is None or hello is None:
-        return False
-    if tunnel.upstream is not None:
-        tunnel.upstream.close()
-    try:
-        credential = await _leaf(tunnel)
-    except ProxyError:
-        return False
-    tunnel.stage = Stage.CLIENT_TLS
-    facts = await client.accept_tls(
-        mitm.server_context, credential, alpn=None if hello.alpn is None else HTTP11, timeout=PAGE_SECONDS
+def _then_relay(course: Course, chain: Chain[Any], upstream: Stream | None) -> None:
+    tunnel, timeouts = course.tunnel, course.snapshot.settings.timeouts
+    chain.relay(
+        tunnel.client,
+        upstream,
+        idle=timeouts.idle,
+        lifetime=timeouts.lifetime,
+        half_idle=timeouts.half_closed,
+        ended=tunnel.relayed,
     )
-    recording.client_tls(tunnel.record, facts)
-    head = await client.read_head(MAX_PAGE_HEAD_BYTES, timeout=PAGE_SECONDS)
-    await client.write(page_reply(error, head), timeout=PAGE_SECONDS)
-    client.close()
-    return True
+
+
+async def fail(failure: Exception) -> None:
+    """All that is left of a tunnel that failed so."""
+    raise failure
 
 
 def _request(accepted: Accepted) -> ConnectRequest:
@@ -320,35 +375,7 @@ def _profile_name(request: ConnectRequest, snapshot: Snapshot) -> str:
     raise ProxyError(Side.CLIENT, Stage.HEAD, Kind.UNKNOWN_PROFILE, detail)
 
 
-async def _leaf(tunnel: Tunnel) -> Credential:
-    """The leaf that is there or being minted. Raises `ProxyError` (LEAF_FAILED), a new one each time."""
-    leaf = tunnel.leaf
-    if not isinstance(leaf, Future):
-        if leaf is None:
-            raise _leaf_failed("no leaf was asked for")
-        return leaf
-    started = time.monotonic_ns()
-    try:
-        tunnel.leaf = await asyncio.wrap_future(leaf)
-    except ProxyError as error:
-        raise _leaf_failed(error.detail) from error
-    except Exception as error:  # a sink or a build step: whatever it was, there is no leaf
-        raise _leaf_failed(f"no leaf could be made: {error}") from error
-    tunnel.record.starts.leaf = started
-    tunnel.record.timings.leaf = (time.monotonic_ns() - started) / 1e9
-    return tunnel.leaf
-
-
-def _leaf_failed(detail: str) -> ProxyError:
-    return ProxyError(Side.PROXY, Stage.LEAF, Kind.LEAF_FAILED, detail)
-
-
 def _require_wanted(tunnel: Tunnel) -> None:
     """What was under way when the tunnel was told to end may have succeeded all the same."""
     if tunnel.told_to_end:
         raise tunnel.cut_short()
-
-
-def _require(verdict: Verdict, stage: Stage) -> None:
-    if not verdict.allowed:
-        raise ProxyError(Side.CLIENT, stage, verdict.kind, verdict.reason)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from polytls.policy.habits import Habits
 from polytls.profiles import MIRROR
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ class Interception:
     leaf_without_ecdsa: LeafKind
     server_context: ServerContext
     ech: EchConfigs
+    habits: Habits = field(default_factory=Habits)
+
+    def leaf_kind(self, ecdsa_ok: bool) -> LeafKind:
+        """The kind of leaf for a client that can use an ECDSA P-256 certificate, or cannot."""
+        return self.leaf_with_ecdsa if ecdsa_ok else self.leaf_without_ecdsa
 
 
 @dataclass(frozen=True, slots=True)

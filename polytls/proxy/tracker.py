@@ -136,8 +136,8 @@ class Tracker:
 
     @property
     def live(self) -> dict[Tunnel, asyncio.Task[None] | None]:
-        """Every tunnel that has not ended, admitted or not, with the task that leads it; None: it relays, and
-        nothing needs to be led. Not a copy."""
+        """Every tunnel that has not ended, admitted or not, with the task that leads it; None: the engine has
+        all of it, and nothing needs to be led. Not a copy."""
         return self._live
 
     def begin(self, accepted: Accepted, *, admitted: bool) -> Tunnel:
@@ -153,8 +153,8 @@ class Tracker:
         record.timings.head = (accepted.ended_ns - started_ns) / 1e9
         return Tunnel(self, accepted.stream, record, started_ns, admitted)
 
-    def lead(self, tunnel: Tunnel, task: asyncio.Task[None]) -> None:
-        """`task` leads the tunnel; this is also the reference that keeps the task alive."""
+    def lead(self, tunnel: Tunnel, task: asyncio.Task[None] | None) -> None:
+        """`task`, if any, leads the tunnel; this is also the reference that keeps the task alive."""
         self._live[tunnel] = task
 
     def led(self, tunnel: Tunnel) -> None:

@@ -63,7 +63,8 @@ Headers = tuple[tuple[bytes, bytes], ...]
 class ConnectRequest:
     """One CONNECT request.
 
-    `profile` is the value of `PROFILE_HEADER`, not yet looked up. `headers` keeps order, case and
+    `profile` is the value of `PROFILE_HEADER`, not yet looked up. `agent` is that of User-Agent, empty where
+    there is none. `headers` keeps order, case and
     repetition, without white space around values; it may hold credentials and so is not in the repr.
     `http_version` is "1.0" or "1.1".
     """
@@ -72,6 +73,7 @@ class ConnectRequest:
     profile: str | None
     headers: Headers = field(repr=False)
     http_version: str
+    agent: bytes = b""
 
 
 _MAX_REMEMBERED_BYTES = 1024
@@ -109,7 +111,8 @@ def _parse(head: bytes) -> ConnectRequest:
     if len(_values(headers, b"host")) > 1:
         raise _malformed("the request has more than one Host field")
     _refuse_content(headers)
-    return ConnectRequest(authority, _profile(headers), headers, version.decode("ascii"))
+    agent = b" ".join(_values(headers, b"user-agent"))
+    return ConnectRequest(authority, _profile(headers), headers, version.decode("ascii"), agent)
 
 
 _remembered = lru_cache(_REMEMBERED_HEADS)(_parse)

@@ -184,7 +184,8 @@ class _Supervisor:
 
     def _order(self, seat: Seat) -> Order:
         settings, workers = self._settings, len(self._seats)
-        threads = settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+        # One core of each share is for the worker's Python, as in one process alone.
+        threads = settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // workers - 1)
         own = replace(
             settings,
             listen=replace(settings.listen, address=self._address),

@@ -62,6 +62,7 @@ base = 'default'
 curves_list = ['X25519', 'P-256', 'P-384']
 key_shares = ['X25519']
 alpn_protos = ['h2', 'http/1.1']
+enable_ech_grease = false
 """
 _MITMDUMP = (
     "{mitmdump} -q --listen-host 127.0.0.1 -p {port} --set confdir={dir} "

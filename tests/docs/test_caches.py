@@ -12,6 +12,7 @@ from typing import Any
 
 import polytls
 from polytls.engine.contexts import VERIFIED_CHAINS_MAX
+from polytls.policy.habits import MAX_CLIENTS
 from polytls.proxy.mirror import MAX_SHAPES
 from polytls.proxy.resolve import MAX_CACHED_NAMES, MAX_LOOKUPS_WAITING
 from polytls.settings import CertificateSettings
@@ -75,6 +76,7 @@ def test_the_other_caches_are_listed_with_their_bounds() -> None:
         "sessions": _native("tls/session_cache.h", "kMaxSessions"),
         "leaf keys": _native("tls/credential.cc", "kMaxKeys"),
         "names": str(MAX_CACHED_NAMES),
+        "habits": str(MAX_CLIENTS),
         "mirrored shapes": str(MAX_SHAPES),
         "profiles": "as many as there are",
     }

@@ -68,8 +68,10 @@ def _shared_passthrough(passthrough_settings: Settings) -> Iterator[Proxy]:
     proxy.stop()
 
 
-@pytest.fixture
+@pytest.fixture(params=["first", "again"])
 def mitm(_shared_mitm: Proxy) -> Iterator[Proxy]:
+    """Every test twice, one after the other: a client that begins as it did the last time has its tunnel set
+    off whole, any other is led step by step, and both must come to the same."""
     yield _shared_mitm
     assert _shared_mitm.no_more_records()
 

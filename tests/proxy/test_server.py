@@ -15,7 +15,7 @@ import pytest
 
 from polytls.app import App
 from polytls.errors import Kind, ProxyError, Side, Stage
-from polytls.proxy import session
+from polytls.proxy import server, session
 from tests.proxy.harness import (
     HANG_SECONDS,
     Origin,
@@ -225,7 +225,7 @@ def test_a_defect_while_telling_still_ends_in_a_record(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("unforeseen")
 
-    monkeypatch.setattr(session, "tell", broken)
+    monkeypatch.setattr(server, "tell", broken)
     with dial(proxy) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert read_all(connection) == b""

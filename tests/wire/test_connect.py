@@ -47,6 +47,7 @@ def test_what_curl_sends() -> None:
             (b"X-PolyTLS-Upstream-Profile", b"firefox"),
         ),
         http_version="1.1",
+        agent=b"curl/8.5.0",
     )
 
 

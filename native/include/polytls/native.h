@@ -28,7 +28,7 @@ extern "C" {
 
 /* PTL_ABI_VERSION changes with every incompatible change of this file. A caller compares it with
  * what |ptl_abi_version| returns. */
-#define PTL_ABI_VERSION 3
+#define PTL_ABI_VERSION 4
 
 int ptl_abi_version(void);
 
@@ -65,6 +65,7 @@ const char *ptl_versions(void);
 #define PTL_E_CHOICE 25      /* the server chose what was offered for show alone, or not offered at all */
 #define PTL_E_ECH_REJECTED 26 /* the server, proven to have the config's public name, does not take this ECH */
 #define PTL_E_ECH_UNUSABLE 27 /* what is offered, or the configs, rule ECH out: nothing was sent */
+#define PTL_E_UNEXPECTED 28  /* PEEK_HELLO: a whole ClientHello, told as in success, and not the one |expect| has */
 
 /* ptl_status_name returns a static, lower-case name of |status|. */
 const char *ptl_status_name(int status);
@@ -155,8 +156,8 @@ void ptl_set_decompressor(int (*decompress)(int algorithm, const uint8_t *in, si
 typedef struct ptl_engine ptl_engine;
 typedef uint64_t ptl_stream;
 
-/* ptl_engine_new returns a running engine with |num_loops| loop threads (0: one per core this process
- * may use), or NULL with a sentence in |err|. At most |max_streams| streams (0: no bound of its own) are
+/* ptl_engine_new returns a running engine with |num_loops| loop threads (0: one for each core this process
+ * may use but one, which is the caller's, and at least one), or NULL with a sentence in |err|. At most |max_streams| streams (0: no bound of its own) are
  * open at once; beyond it connections wait in the backlog. */
 ptl_engine *ptl_engine_new(uint32_t num_loops, uint32_t max_streams, char *err, size_t err_len);
 
@@ -218,8 +219,15 @@ void ptl_unlisten(ptl_engine *engine, uint32_t listener);
  * failure is told at once. Completions of one loop always come in the order in which they happened. */
 #define PTL_FLAG_QUIET 8
 
-/* As |other| of an operation linked behind a CONNECT: the stream that it made. */
+/* As |stream| or |other| of an operation linked behind a CONNECT: the stream that it made. */
 #define PTL_STREAM_CONNECTED 0xffffffffffffffffu
+
+/* What a PEEK_HELLO expects. With PTL_EXPECT_HELLO it succeeds only for a ClientHello that has exactly the server
+ * name |name| (NULL: none) and the protocols |data| (wire form; empty: no extension), and that can use an ECDSA P-256
+ * certificate if PTL_EXPECT_ECDSA is there too, and cannot if not. What was linked behind it has been decided for
+ * such a one; any other is PTL_E_UNEXPECTED, and nothing behind it is begun. */
+#define PTL_EXPECT_HELLO 1
+#define PTL_EXPECT_ECDSA 2
 
 /* A PTL_OP_CONNECT's address: 4 or 16 bytes in network order. */
 typedef struct ptl_address {
@@ -249,9 +257,10 @@ typedef struct ptl_op {
   ptl_client_context *client_context;
   ptl_server_context *server_context;
   ptl_credential *credential;
-  const char *name;      /* CONNECT_TLS: the host: DNS name (sent as SNI) or IP address */
+  const char *name;      /* CONNECT_TLS: the host: DNS name (sent as SNI) or IP address. PEEK_HELLO: see |expect| */
   uint16_t port;         /* CONNECT_TLS: for the session cache */
   uint8_t alert;         /* CLOSE: send this fatal alert first; 0: none */
+  uint8_t expect;        /* PEEK_HELLO: PTL_EXPECT_*, with |name| and |data| */
   const uint8_t *ech_configs; /* CONNECT_TLS: an ECHConfigList (RFC 9849 section 4) to encrypt the hello with; empty: */
   size_t ech_configs_len;     /* none. With one, no hello that names the host leaves in the clear */
 } ptl_op;

@@ -160,6 +160,7 @@ void Loop::connect_over(Op *op, Stream *winner, int status) {
     completion.address_index = winner->attempt;
     put_text(completion.peer, sizeof(completion.peer), address_text(op->addresses[winner->attempt]));
     for (Op *later = op->linked.get(); later != nullptr; later = later->linked.get()) {
+      if (later->stream == PTL_STREAM_CONNECTED) later->stream = winner->handle;
       if (later->other == PTL_STREAM_CONNECTED) later->other = winner->handle;
     }
     complete(op, completion);

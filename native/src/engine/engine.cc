@@ -17,11 +17,13 @@ namespace {
 // By |unlisten|: more than a backlog has by default, and an end where clients come faster than they are accepted.
 constexpr int kLastAccepts = 4096;
 
-uint32_t usable_cores() {
+// A core is left to the thread that decides. With more loops than cores for them, each has less to do at a time, and
+// what a tunnel costs goes up by a tenth for the wake-ups (docs/performance.md).
+uint32_t default_loops() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) {
     int cores = CPU_COUNT(&set);
-    if (cores > 0) return static_cast<uint32_t>(cores);
+    if (cores > 1) return static_cast<uint32_t>(cores - 1);
   }
   return 1;
 }
@@ -62,6 +64,7 @@ std::unique_ptr<Op> copy(const ptl_op &from) {
   op->half_idle_ms = from.half_idle_ms;
   op->port = from.port;
   op->alert = from.alert;
+  op->expect = from.expect;
   if (from.data_len != 0) op->data.assign(from.data, from.data + from.data_len);
   if (from.ech_configs_len != 0) {
     op->ech_configs.assign(from.ech_configs, from.ech_configs + from.ech_configs_len);
@@ -112,7 +115,7 @@ Fd open_listener(const char *ip, uint16_t port, int backlog, uint16_t *out_port,
 std::unique_ptr<Engine> Engine::start(uint32_t num_loops, uint32_t max_streams,
                                       std::string *out_error) {
   std::unique_ptr<Engine> engine(new Engine(max_streams));
-  if (num_loops == 0) num_loops = usable_cores();
+  if (num_loops == 0) num_loops = default_loops();
   if (num_loops > kMaxLoops) num_loops = kMaxLoops;
   bool ok = engine->completions_.ok();
   for (uint32_t i = 0; ok && i < num_loops; i++) {
@@ -237,10 +240,13 @@ void Engine::unlisten(uint32_t listener) {
 }
 
 int Engine::submit(const ptl_op *ops, size_t num_ops) {
-  for (size_t i = 0; i < num_ops; i++) {
+  for (size_t i = 0, first = 0; i < num_ops; i++) {
     bool links = (ops[i].flags & PTL_FLAG_LINK) != 0;
     if (!valid(ops[i]) || (links && i + 1 == num_ops)) return PTL_E_INVALID;
-    if (links && handle_loop(ops[i].stream) != handle_loop(ops[i + 1].stream)) return PTL_E_INVALID;
+    // What is yet to be connected will be on the loop of who asks for it.
+    const bool known = ops[i].stream != PTL_STREAM_CONNECTED;
+    if (known && handle_loop(ops[i].stream) != handle_loop(ops[first].stream)) return PTL_E_INVALID;
+    if (!links) first = i + 1;
   }
   for (size_t i = 0; i < num_ops; i++) {
     std::unique_ptr<Op> first = copy(ops[i]);

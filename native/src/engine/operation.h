@@ -42,6 +42,7 @@ struct Op {
   uint32_t half_idle_ms = 0;
   uint16_t port = 0;
   uint8_t alert = 0;
+  uint8_t expect = 0;
   std::vector<uint8_t> data;
   std::vector<uint8_t> ech_configs;
   std::vector<ptl_address> addresses;

@@ -55,6 +55,17 @@ bool reserve(std::vector<uint8_t> *bytes, size_t size) {
   return true;
 }
 
+// expected returns whether a PEEK_HELLO has found what it was told to find.
+bool expected(const Op &op, const HelloInfo &info) {
+  if (op.expect == 0) return true;
+  auto same = [](bool has, const uint8_t *bytes, size_t size, const auto &wanted) {
+    return has == !wanted.empty() && size == wanted.size() && (!has || memcmp(bytes, wanted.data(), size) == 0);
+  };
+  return same(info.has_sni, info.sni, info.sni_len, op.name) &&
+         same(info.has_alpn, info.alpn, info.alpn_len, op.data) &&
+         info.ecdsa_ok == ((op.expect & PTL_EXPECT_ECDSA) != 0);
+}
+
 }  // namespace
 
 Stream *Loop::find_open(ptl_stream handle) {
@@ -245,7 +256,7 @@ void Loop::try_peek(Stream *stream) {
           fail(op, PTL_E_TOO_LARGE, "the ClientHello is longer than its limit");
           return;
         }
-        ptl_completion completion = completion_of(op, PTL_OK);
+        ptl_completion completion = completion_of(op, expected(*op, info) ? PTL_OK : PTL_E_UNEXPECTED);
         completion.has_sni = info.has_sni;
         completion.has_alpn = info.has_alpn;
         completion.ecdsa_ok = info.ecdsa_ok;
@@ -316,7 +327,8 @@ ptl_completion Loop::completion_of(const Op *op, int status) const {
   completion.tag = op->tag;
   completion.kind = op->kind;
   completion.status = status;
-  completion.stream = op->kind == PTL_OP_CONNECT ? 0 : op->stream;  // a connect's is the new one
+  const bool none = op->kind == PTL_OP_CONNECT || op->stream == PTL_STREAM_CONNECTED;  // a connect's is the new one
+  completion.stream = none ? 0 : op->stream;
   completion.started_ns = op->started_ns;
   completion.ended_ns = now_ns();
   if (op->kind == PTL_OP_ACCEPT) put_text(completion.peer, sizeof(completion.peer), op->name);
