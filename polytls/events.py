@@ -7,9 +7,9 @@ A sink takes an event and returns at once: what it makes of it, it makes elsewhe
 something new adds a sink, not a second way of being told.
 
 A tunnel costs its path one event: its `TunnelRecord`, when everything about it is over, whatever became of
-it. The record says when each step began and how long it took, so that the spans of a trace can be built from
-it alone, later. How many tunnels are open, what the leaf cache and the engine are doing: these are counters
-that a reader asks for, and no events.
+it. The record says how long each step took and, where somebody traces, when it began, so that the spans of a
+trace can be built from it alone, later. How many tunnels are open, what the leaf cache and the engine are
+doing: these are counters that a reader asks for, and no events.
 
 Events hold metadata only: never payload, header values, credentials or keys. The one thing taken from a
 header is a trace's identity (`TraceParent`), parsed. Durations are seconds; points in time are nanoseconds
@@ -99,7 +99,7 @@ class TunnelRecord:
     client_ja4: str | None = None  # of the hello the client sent; None unless `log.fingerprint`
     upstream_ja4: str | None = None  # of the hello upstream was sent
     started_ns: int = 0
-    starts: Starts = field(default_factory=Starts)
+    starts: Starts | None = None  # None where nobody traces: an idle tunnel is a tenth smaller without
     failed_ns: int = 0  # when it was known to fail; 0 where it did not
     parent: TraceParent | None = None  # None also where nobody traces
 

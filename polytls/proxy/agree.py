@@ -106,7 +106,8 @@ async def leaf_of(tunnel: Tunnel) -> Credential:
         raise _leaf_failed(error.detail) from error
     except Exception as error:  # a sink or a build step: whatever it was, there is no leaf
         raise _leaf_failed(f"no leaf could be made: {error}") from error
-    tunnel.record.starts.leaf = started
+    if tunnel.record.starts is not None:
+        tunnel.record.starts.leaf = started
     tunnel.record.timings.leaf = (time.monotonic_ns() - started) / 1e9
     return tunnel.leaf
 

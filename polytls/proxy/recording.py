@@ -13,7 +13,7 @@ from polytls.events import TlsRecord, TunnelRecord
 from polytls.wire.iana import cipher_suite_name, group_name, version_name
 
 if TYPE_CHECKING:
-    from polytls.engine import Connected, HelloFacts, RelayFacts, TlsFacts
+    from polytls.engine import Connected, HelloFacts, RelayFacts, SocketAddress, TlsFacts
     from polytls.fingerprint.known import KnownJa4
     from polytls.proxy.tracker import Tunnel
 
@@ -40,21 +40,25 @@ _LIMITS = MappingProxyType(
 
 
 def connected(record: TunnelRecord, facts: Connected) -> None:
-    record.upstream = str(facts.address)
-    record.starts.connect = facts.started_ns
+    record.upstream = _text(facts.address)
+    if record.starts is not None:
+        record.starts.connect = facts.started_ns
     record.timings.connect = (facts.ended_ns - facts.started_ns) * _NS
 
 
 def hello(record: TunnelRecord, facts: HelloFacts) -> None:
     if facts.sni is not None:
-        record.sni = facts.sni.decode("ascii", "backslashreplace")
-    record.starts.hello = facts.started_ns
+        sni = facts.sni.decode("ascii", "backslashreplace")
+        record.sni = record.host if sni == record.host else sni  # one text, for as long as the tunnel lives
+    if record.starts is not None:
+        record.starts.hello = facts.started_ns
     record.timings.hello = (facts.ended_ns - facts.started_ns) * _NS
 
 
 def upstream_tls(record: TunnelRecord, facts: TlsFacts) -> None:
     record.upstream_tls = _tls(facts)
-    record.starts.upstream_handshake = facts.started_ns
+    if record.starts is not None:
+        record.starts.upstream_handshake = facts.started_ns
     record.timings.upstream_handshake = (facts.ended_ns - facts.started_ns) * _NS
 
 
@@ -66,7 +70,8 @@ def upstream_hello(record: TunnelRecord, sent: bytes | None, known: KnownJa4 | N
 
 def client_tls(record: TunnelRecord, facts: TlsFacts) -> None:
     record.client_tls = _tls(facts)
-    record.starts.client_handshake = facts.started_ns
+    if record.starts is not None:
+        record.starts.client_handshake = facts.started_ns
     record.timings.client_handshake = (facts.ended_ns - facts.started_ns) * _NS
 
 
@@ -75,7 +80,8 @@ def relayed(tunnel: Tunnel, facts: RelayFacts) -> None:
     record = tunnel.record
     record.bytes_up, record.bytes_down = facts.bytes_up, facts.bytes_down
     record.truncated = facts.truncated
-    record.starts.relay = facts.started_ns
+    if record.starts is not None:
+        record.starts.relay = facts.started_ns
     record.timings.relay = (facts.ended_ns - facts.started_ns) * _NS
     if facts.first_byte_ns:
         record.timings.first_byte = (facts.first_byte_ns - facts.started_ns) * _NS
@@ -94,6 +100,11 @@ def _relay_failure(tunnel: Tunnel, failure: str, facts: RelayFacts) -> ProxyErro
     who = "the client" if side is Side.CLIENT else "upstream"
     detail = f"the relay was ended by {who} ({facts.detail or failure})"
     return ProxyError(side, Stage.RELAY, kinds[not facts.failed_client], detail)
+
+
+@lru_cache(_REMEMBERED)
+def _text(address: SocketAddress) -> str:
+    return str(address)
 
 
 def _tls(facts: TlsFacts) -> TlsRecord:

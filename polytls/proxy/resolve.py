@@ -31,6 +31,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from polytls.engine.facts import SocketAddress
@@ -165,7 +166,7 @@ class Resolver:
         entry = self._cache.get(host)
         if entry is not None and entry[0] > self._clock():
             return _addresses(entry[1], port)
-        return (SocketAddress(host, port),) if is_address(host) else None
+        return _at((host,), port) if is_address(host) else None
 
     async def resolve(self, host: str, port: int) -> tuple[SocketAddress, ...]:
         """The addresses to dial for this host (lower case, ASCII) and port, in order; at least one.
@@ -313,7 +314,13 @@ def _failure(side: Side, kind: Kind, detail: str) -> ProxyError:
 def _addresses(answer: _Answer, port: int) -> tuple[SocketAddress, ...]:
     if isinstance(answer, ProxyError):
         raise ProxyError(answer.side, answer.stage, answer.kind, answer.detail)
-    return tuple([SocketAddress(address, port) for address in answer])
+    return _at(answer, port)
+
+
+# Tunnels to one place share what says where it is, for as long as they live.
+@lru_cache(MAX_CACHED_NAMES)
+def _at(addresses: tuple[str, ...], port: int) -> tuple[SocketAddress, ...]:
+    return tuple([SocketAddress(address, port) for address in addresses])
 
 
 def _target(text: str) -> _Target:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polytls.engine import ExpectedHello, UnexpectedHelloError
 from polytls.errors import Kind, ProxyError, Side, Stage
+from polytls.events import Starts
 from polytls.policy.habits import Habit
 from polytls.policy.hello import check_sni, plan_alpn
 from polytls.profiles import MIRROR
@@ -74,6 +75,8 @@ def lead(tunnel: Tunnel, accepted: Accepted, snapshot: Snapshot, engine: Engine,
     """
     record = tunnel.record
     record.mode = snapshot.settings.mode.value
+    if snapshot.traced:
+        record.starts = Starts()
     # 3. What does the client want?
     request = _request(accepted)
     record.host, record.port = request.authority.host, request.authority.port
@@ -112,14 +115,20 @@ def _dial(course: Course, profile: Profile | None) -> Rest | None:
     # 4, 5. Identity and rules: everyone may do everything, in the one mode that is set.
     # 6. Where is it?
     tunnel.stage = Stage.CONNECT
-    record.starts.resolve = time.monotonic_ns()
+    started = time.monotonic_ns()
+    if record.starts is not None:
+        record.starts.resolve = started
     addresses = snapshot.resolver.known(record.host or "", record.port or 0)
-    return _resolve(course, profile) if addresses is None else _dial_at(course, profile, addresses)
+    if addresses is None:
+        return _resolve(course, profile, started)
+    record.timings.resolve = (time.monotonic_ns() - started) / 1e9
+    return _dial_at(course, profile, addresses)
 
 
-async def _resolve(course: Course, profile: Profile | None) -> None:
+async def _resolve(course: Course, profile: Profile | None, started: int) -> None:
     record = course.tunnel.record
     addresses = await course.snapshot.resolver.resolve(record.host or "", record.port or 0)
+    record.timings.resolve = (time.monotonic_ns() - started) / 1e9
     rest = _dial_at(course, profile, addresses)
     if rest is not None:
         await rest
@@ -128,8 +137,7 @@ async def _resolve(course: Course, profile: Profile | None) -> None:
 def _dial_at(course: Course, profile: Profile | None, addresses: Sequence[SocketAddress]) -> Rest | None:
     """7 to 10. Connect, answer 200, agree with both sides, relay. 11. What became of it, `Tunnel.relayed` is
     told."""
-    record, mitm = course.tunnel.record, course.snapshot.interception
-    record.timings.resolve = (time.monotonic_ns() - record.starts.resolve) / 1e9
+    mitm = course.snapshot.interception
     _require_wanted(course.tunnel)
     if mitm is None or profile is None:
         _pass_through(course, addresses)

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 # Where each `lru_cache` is -> its row.
 MEMOISED = {
     "polytls.wire.connect._remembered": "heads",
+    "polytls.proxy.resolve._at": "addresses",
+    "polytls.proxy.recording._text": "addresses as text",
     "polytls.policy.hello.answers": "ALPN answers",
     "polytls.engine.contexts.wire_list": "ALPN lists",
     "polytls.engine.chain._wire_pairs": "ALPN pairs",

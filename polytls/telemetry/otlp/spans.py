@@ -35,6 +35,7 @@ from opentelemetry.trace import (
 )
 
 from polytls.errors import Kind, Stage
+from polytls.events import Starts
 from polytls.telemetry.otlp import vocabulary as words
 from polytls.telemetry.otlp.identity import Identity, child_id
 from polytls.telemetry.otlp.vocabulary import Step
@@ -172,7 +173,7 @@ def split_address(text: str) -> tuple[str, int]:
 
 def _steps(record: TunnelRecord, wrong: Step | None, ended_ns: int) -> list[tuple[Step, int, int]]:
     """Step, start and end (monotonic, ns) of all that was reached, in order; the one that failed too."""
-    timings, starts = record.timings, record.starts
+    timings, starts = record.timings, record.starts or Starts()
     found = [
         (step, start, start + _ns(seconds))
         for step, start, seconds in (
