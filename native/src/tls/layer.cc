@@ -127,13 +127,12 @@ int LayerCallbacks::select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len,
 
 int LayerCallbacks::new_session(SSL *ssl, SSL_SESSION *session) {
   TlsLayer *self = layer(ssl);
-  if (!self->extra_ || self->extra_->session_key.empty()) return 0;
+  if (!self->session_key_) return 0;
   const uint8_t *ticket;
   size_t ticket_len;
   SSL_SESSION_get0_ticket(session, &ticket, &ticket_len);
   if (ticket_len > kMaxTicketBytes) return 0;
-  self->client_context_->sessions()->put(self->extra_->session_key,
-                                         bssl::UniquePtr<SSL_SESSION>(session));
+  self->client_context_->sessions()->put(*self->session_key_, bssl::UniquePtr<SSL_SESSION>(session));
   return 1;  // the session is ours
 }
 
@@ -165,8 +164,8 @@ std::unique_ptr<TlsLayer> TlsLayer::client(Ref<ptl_client_context> context, cons
     SSL_set_msg_callback(ssl.get(), LayerCallbacks::message);
   }
   if (ssl && context->resumes()) {
-    layer->extra_->session_key = name + ":" + std::to_string(port);
-    bssl::UniquePtr<SSL_SESSION> session = context->sessions()->take(layer->extra_->session_key);
+    layer->session_key_ = std::make_unique<std::string>(name + ":" + std::to_string(port));
+    bssl::UniquePtr<SSL_SESSION> session = context->sessions()->take(*layer->session_key_);
     if (session) layer->offered_session_ = SSL_set_session(ssl.get(), session.get()) == 1;
   }
   layer->client_context_ = std::move(context);
@@ -291,7 +290,7 @@ TlsLayer::Step TlsLayer::handshake(TlsFailure *out_failure) {
   int result = SSL_do_handshake(ssl_.get());
   if (result == 1) {
     handshaken_ = true;
-    if (extra_->session_key.empty()) extra_.reset();
+    extra_.reset();
     return Step::kDone;
   }
   if (extra_->would_be_clear) {

@@ -108,18 +108,18 @@ class TlsLayer {
   size_t chunk_len_ = 0;
   Ref<ptl_client_context> client_context_;
   Ref<ptl_server_context> server_context_;
-  // What only the handshake needs, or a client that resumes.
+  // What only the handshake needs.
   struct Extra {
-    std::string name;         // client: whom to verify
-    std::string session_key;  // client: empty unless the context resumes
-    std::string protocol;     // server: the one to agree on
-    RecordWatch watch;        // server: what the client sends
+    std::string name;      // client: whom to verify
+    std::string protocol;  // server: the one to agree on
+    RecordWatch watch;     // server: what the client sends
     Verdict verdict;
     bool wants_ech = false;        // client: no hello may leave that is not encrypted
     bool encrypted_hello = false;  // client: one was made
     bool would_be_clear = false;   // client: one was not, and was kept back
   };
   std::unique_ptr<Extra> extra_;
+  std::unique_ptr<std::string> session_key_;   // client: where the context resumes
   std::unique_ptr<std::string> first_flight_;  // where it is kept
   bool handshaken_ = false;
   bool flight_sent_ = false;
