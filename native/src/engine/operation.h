@@ -10,6 +10,7 @@
 
 #include "base/ref.h"
 #include "base/timer_wheel.h"
+#include "engine/completion.h"
 #include "polytls/native.h"
 #include "tls/contexts.h"
 #include "tls/credential.h"
@@ -51,6 +52,7 @@ struct Op {
   Ref<ptl_credential> credential;
 
   std::unique_ptr<Op> linked;  // what starts when this one succeeded
+  Completions completion;      // room for its completion, unless it is untagged: what fails for want of memory says so
 
   // From here on: only on the loop thread, while under way.
   Loop *loop = nullptr;
@@ -58,6 +60,7 @@ struct Op {
   uint64_t started_ns = 0;
   size_t scanned = 0;  // READ_HEAD: bytes known to hold no end. WRITE: bytes handed over
   Timer deadline;
+  std::unique_ptr<Op> next;  // in one of the loop's queues
   std::unique_ptr<ConnectAttempts> attempts;
   std::unique_ptr<Relay> relay;
 };

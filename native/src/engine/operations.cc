@@ -1,5 +1,6 @@
 // The life of operations: start, advance when the socket lets them, end in one completion.
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <new>
@@ -62,6 +63,7 @@ Stream *Loop::find_open(ptl_stream handle) {
   return stream != nullptr && !stream->closing && !stream->connecting ? stream : nullptr;
 }
 
+// What may be short of memory comes first, while |owned| can still be refused.
 Op *Loop::enlist(std::unique_ptr<Op> owned) {
   Op *op = owned.get();
   op->loop = this;
@@ -69,10 +71,16 @@ Op *Loop::enlist(std::unique_ptr<Op> owned) {
   // All accepts of a listener share its tag; they are not cancelled by it.
   bool named = op->tag != 0 && op->kind != PTL_OP_ACCEPT && under_way_.count(op->tag) == 0;
   op->key = named ? op->tag : kOwnKey | ++last_key_;
+  try {
+    std::unique_ptr<Op> &place = under_way_[op->key];
+    place = std::move(owned);
+  } catch (const std::bad_alloc &) {
+    refuse(std::move(owned), PTL_E_NOMEM, kNoMemory);
+    return nullptr;
+  }
   op->deadline.callback = deadline_passed;
   op->deadline.argument = op;
   if (op->deadline_ms != 0) wheel_.arm(&op->deadline, now_ms(), op->deadline_ms);
-  under_way_[op->key] = std::move(owned);
   return op;
 }
 
@@ -87,15 +95,17 @@ void Loop::start(std::unique_ptr<Op> op) {
     Op *under_way = stream->op;
     const bool relaying = under_way != nullptr && under_way->kind == PTL_OP_RELAY;
     if (under_way != nullptr && !relaying) end_early(under_way, PTL_E_CANCELLED);
-    Op *close = enlist(std::move(op));
-    close_stream(stream, close->alert, (close->flags & PTL_FLAG_RESET) != 0, true);
+    // Never enlisted: who is short of memory closes above all, and that takes none.
+    op->started_ns = now_ns_;
+    close_stream(stream, op->alert, (op->flags & PTL_FLAG_RESET) != 0, true);
     // A relay closes both its streams as it ends: this one as it was asked for, so that comes first.
     if (relaying) end_early(under_way, PTL_E_CANCELLED);
-    complete(close, completion_of(close, PTL_OK));
+    tell(op.get(), completion_of(op.get(), PTL_OK), (op->flags & PTL_FLAG_QUIET) != 0);
+    if (op->linked) starts_.push_back(std::move(op->linked));
     return;
   }
   if (op->kind == PTL_OP_CONNECT) {
-    start_connect(enlist(std::move(op)));
+    if (Op *connect = enlist(std::move(op))) start_connect(connect);
     return;
   }
   Stream *other = op->kind == PTL_OP_RELAY ? find_open(op->other) : nullptr;
@@ -108,10 +118,10 @@ void Loop::start(std::unique_ptr<Op> op) {
     refuse(std::move(op), PTL_E_BUSY, "the stream has an operation under way");
     return;
   }
-  start_on_stream(enlist(std::move(op)), stream);
+  if (Op *under_way = enlist(std::move(op))) start_on_stream(under_way, stream);
 }
 
-void Loop::start_on_stream(Op *op, Stream *stream) {
+void Loop::start_on_stream(Op *op, Stream *stream) try {
   stream->op = op;
   switch (op->kind) {
     case PTL_OP_WRITE:
@@ -119,7 +129,7 @@ void Loop::start_on_stream(Op *op, Stream *stream) {
         stage(stream);
         bool encrypted = stream->tls->write(op->data.data(), op->data.size());
         bool sent = unstage();
-        if (!encrypted && sent) mark_broken(stream, EPROTO);
+        if (!encrypted && sent) mark_broken(stream, stream->tls->short_of_memory() ? ENOMEM : EPROTO);
       } else {
         send_now(stream, op->data.data(), op->data.size());
       }
@@ -137,10 +147,12 @@ void Loop::start_on_stream(Op *op, Stream *stream) {
       break;
   }
   advance(stream);
+} catch (const std::bad_alloc &) {
+  out_of_memory(stream, op);
 }
 
 // advance does what |stream| can do now. It is called whenever that may have changed.
-void Loop::advance(Stream *stream) {
+void Loop::advance(Stream *stream) try {
   if (stream->dead) return;
   if (stream->closing) {
     advance_close(stream);
@@ -166,6 +178,26 @@ void Loop::advance(Stream *stream) {
     default:
       counters_.impossible.fetch_add(1, std::memory_order_relaxed);
   }
+} catch (const std::bad_alloc &) {
+  out_of_memory(stream, stream->op);
+}
+
+// out_of_memory ends |op| of |stream|, in the middle of which memory was short. What had been handed to TLS, or
+// gathered for a socket, is lost, and with it the stream. Each |op| is still there, if only to be swept.
+void Loop::out_of_memory(Stream *stream, Op *op) {
+  const Stream *staged = on_stage_;
+  on_stage_ = nullptr;
+  staged_.clear();
+  Stream *near = op == nullptr ? nullptr : slab_.find(op->stream);
+  Stream *far = op == nullptr ? nullptr : slab_.find(op->other);
+  for (Stream *one : {stream, near, far}) {
+    if (one == nullptr || one->dead) continue;
+    const bool lost = (one->tls && one->tls->drop_rest()) || one == staged;
+    if (lost && !one->broken) mark_broken(one, ENOMEM);
+  }
+  if (op == nullptr) return;
+  auto found = under_way_.find(op->key);
+  if (found != under_way_.end() && found->second.get() == op) end_early(op, PTL_E_NOMEM);
 }
 
 // top_up brings more bytes of the uppermost layer into |stream->in|. It returns whether any came.
@@ -323,13 +355,19 @@ ptl_completion Loop::completion_of(const Op *op, int status) const {
   return completion;
 }
 
-void Loop::tell(ptl_completion completion, bool quiet) {
-  if (completion.tag == 0) {
+// keep puts |completion| into the room that |op| has for it, and that into |in|. Nobody hears of an untagged one.
+void Loop::keep(Op *op, ptl_completion completion, Completions *in) {
+  if (op->completion.empty()) {
     ptl_release(&completion, 1);
     return;
   }
-  completions_.push_back(completion);
-  if (!quiet) urgent_ = true;
+  op->completion.front() = completion;
+  in->splice(in->end(), op->completion);
+}
+
+void Loop::tell(Op *op, ptl_completion completion, bool quiet) {
+  if (!quiet && !op->completion.empty()) urgent_ = true;
+  keep(op, completion, &completions_);
 }
 
 void Loop::complete(Op *op, ptl_completion completion) {
@@ -351,9 +389,9 @@ void Loop::complete(Op *op, ptl_completion completion) {
   under_way_.erase(found);
   if (completion.status == PTL_OK) {
     if (linked) starts_.push_back(std::move(linked));
-    tell(completion, quiet);
+    tell(op, completion, quiet);
   } else {
-    tell_with_rest(std::move(linked), completion);
+    tell_with_rest(op, std::move(linked), completion);
   }
 }
 
@@ -361,15 +399,20 @@ void Loop::complete(Op *op, ptl_completion completion) {
 void Loop::attach_hello(const Op *op, ptl_completion *completion) {
   Stream *stream = slab_.find(op->stream);
   if (stream == nullptr || !stream->tls) return;
-  std::string hello = stream->tls->take_first_flight();
+  const std::string hello = stream->tls->take_first_flight();
   if (hello.empty()) return;
   const uint32_t said = completion->data_len;
-  if (said != 0) hello.insert(0, reinterpret_cast<const char *>(completion->data), said);
-  attach_text(completion, hello);
-  if (completion->data_len != 0) completion->bytes_out = completion->data_len - said;
+  auto *both = static_cast<uint8_t *>(malloc(said + hello.size()));
+  if (both == nullptr) return;  // everything else is told all the same
+  if (said != 0) memcpy(both, completion->data, said);
+  memcpy(both + said, hello.data(), hello.size());
+  ptl_release(completion, 1);
+  completion->data = both;
+  completion->data_len = said + static_cast<uint32_t>(hello.size());
+  completion->bytes_out = hello.size();
 }
 
-void Loop::fail(Op *op, int status, const std::string &detail, int sys_errno) {
+void Loop::fail(Op *op, int status, std::string_view detail, int sys_errno) {
   ptl_completion completion = completion_of(op, status);
   completion.sys_errno = sys_errno;
   attach_text(&completion, detail);
@@ -398,31 +441,35 @@ void Loop::refuse(std::unique_ptr<Op> op, int status, const char *detail) {
   op->started_ns = now_ns_;
   ptl_completion completion = completion_of(op.get(), status);
   attach_text(&completion, detail);
-  tell_with_rest(std::move(op->linked), completion);
+  tell_with_rest(op.get(), std::move(op->linked), completion);
 }
 
 // What failed is told first, then what was linked behind it, for the same reason.
-void Loop::tell_with_rest(std::unique_ptr<Op> rest, const ptl_completion &because) {
-  const std::vector<uint8_t> detail(because.data, because.data + because.data_len);
-  tell(because);
+void Loop::tell_with_rest(Op *op, std::unique_ptr<Op> rest, const ptl_completion &because) {
+  Completions told;
   while (rest) {
     rest->started_ns = now_ns_;
     ptl_completion completion = completion_of(rest.get(), because.status);
     completion.sys_errno = because.sys_errno;
     completion.alert = because.alert;
-    attach_data(&completion, detail.data(), detail.size());
-    tell(completion);
+    attach_data(&completion, because.data, because.data_len);
+    keep(rest.get(), completion, &told);
     rest = std::move(rest->linked);
   }
+  tell(op, because);
+  urgent_ = urgent_ || !told.empty();
+  completions_.splice(completions_.end(), told);
 }
 
 // end_early ends |op| for a reason from outside: its deadline, a cancellation, the engine's stop.
 void Loop::end_early(Op *op, int status) {
   switch (op->kind) {
     case PTL_OP_RELAY:
+      if (!op->relay) break;  // it could not begin
       relay_over(op->relay.get(), status, nullptr, ptl_status_name(status), 0);
       return;
     case PTL_OP_CONNECT:
+      if (!op->attempts) break;
       connect_over(op, nullptr, status);
       return;
     case PTL_OP_ACCEPT:
