@@ -65,6 +65,7 @@ const char *ptl_versions(void);
 #define PTL_E_CHOICE 25      /* the server chose what was offered for show alone, or not offered at all */
 #define PTL_E_ECH_REJECTED 26 /* the server, proven to have the config's public name, does not take this ECH */
 #define PTL_E_ECH_UNUSABLE 27 /* what is offered, or the configs, rule ECH out: nothing was sent */
+#define PTL_E_NO_SOCKET 28    /* connect: no descriptor was left, or no room in the engine, see |sys_errno| */
 
 /* ptl_status_name returns a static, lower-case name of |status|. */
 const char *ptl_status_name(int status);

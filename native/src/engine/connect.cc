@@ -50,6 +50,27 @@ struct AddressText {
   char text[INET6_ADDRSTRLEN + sizeof("[]:65535")];
 };
 
+// lack_of returns the status for what was wanting on our side of the connection, or PTL_OK where it was not that.
+int lack_of(int error) {
+  switch (error) {
+    case ENOMEM:
+      return PTL_E_NOMEM;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOSPC:  // of epoll_ctl: a user's watches
+    case EAGAIN:  // max_streams
+      return PTL_E_NO_SOCKET;
+    default:
+      return PTL_OK;
+  }
+}
+
+const char *sentence_of(int error) {
+  if (error == 0) return "no answer";
+  return error == EAGAIN ? "as many connections are open as may be" : strerror(error);
+}
+
 // explained says of each attempt what became of it; an empty text where memory is short.
 std::string explained(const Op &op) {
   std::string detail;
@@ -59,7 +80,7 @@ std::string explained(const Op &op) {
       if (!detail.empty()) detail += ", ";
       detail += AddressText(op.addresses[i]).text;
       detail += ": ";
-      detail += error != 0 ? strerror(error) : "no answer";
+      detail += sentence_of(error);
     }
   } catch (const std::bad_alloc &) {
     detail.clear();
@@ -209,13 +230,13 @@ void Loop::connect_over(Op *op, Stream *winner, int status) {
   for (size_t i = 0; i < attempts->next; i++) {
     int error = attempts->errors[i];
     refused = refused && error == ECONNREFUSED;
-    if (error == ENOMEM) lack = error;
+    if (lack_of(error) != PTL_OK) lack = error;
     if (error != 0) completion.sys_errno = error;
   }
   if (status == PTL_E_UNREACHABLE && refused) completion.status = PTL_E_REFUSED;
   // An address that was not tried for want of ours might have answered.
   if (status == PTL_E_UNREACHABLE && lack != 0) {
-    completion.status = PTL_E_NOMEM;
+    completion.status = lack_of(lack);
     completion.sys_errno = lack;
   }
   attach_text(&completion, explained(*op));
