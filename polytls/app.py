@@ -48,7 +48,8 @@ class App:
     `sink` takes every event, mostly on the event loop, and must not block. `origins` says where settings came
     from (`LoadedSettings.origins`). `traced`: the sink wants to know which trace a tunnel belongs to.
     `listener`: the descriptor of a socket that listens already, instead of one to be made. `ids` gives each
-    tunnel its number, instead of from 1 on.
+    tunnel its number, instead of from 1 on. `max_streams`: connections that may be open at once, of clients
+    and upstream, where that is less than tunnels would like to have.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class App:
         traced: bool = False,
         listener: int | None = None,
         ids: Callable[[], int] | None = None,
+        max_streams: int | None = None,
     ) -> None:
         self.settings = settings
         self.root: RootCA | None = None
@@ -75,6 +77,8 @@ class App:
         self._lookup = lookup
         self._listener = listener
         self._ids = ids
+        wanted = 2 * settings.limits.tunnels + SPARE_STREAMS
+        self._max_streams = wanted if max_streams is None else min(wanted, max_streams)
         self._leaves: LeafCache[Credential] | None = None
 
     async def start(self) -> Address:
@@ -89,8 +93,7 @@ class App:
             Overrides(upstream), timeout=timeouts.resolve, ttl=upstream.dns_cache_ttl, lookup=self._lookup
         )
         interception = self._interception(catalog) if settings.mode is Mode.MITM else None
-        max_streams = 2 * settings.limits.tunnels + SPARE_STREAMS
-        self.engine = Engine.start(threads=settings.engine.threads, max_streams=max_streams)
+        self.engine = Engine.start(threads=settings.engine.threads, max_streams=self._max_streams)
         known = KnownJa4() if settings.log.fingerprint and interception is not None else None
         snapshot = Snapshot(settings, catalog, resolver, interception, known, self._traced)
         self.server = Server(

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polytls.app import App
+from polytls.app import SPARE_STREAMS, App
 from polytls.errors import ConfigError
 from polytls.events import TunnelRecord, Warned, note_of
 from polytls.settings import Address, LimitSettings, Mode, Settings
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 SPARE_FILES = 160
 """Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
+SPARE_SHARE = 8
+"""Where descriptors are few, one connection in so many is none of a tunnel's, instead of `SPARE_STREAMS`."""
 
 FLUSH_SECONDS = 5.0
 """For telemetry that waits to be sent when everything else has ended, at most; and at most the drain time."""
@@ -81,7 +83,7 @@ def run(
 
     Raises as `App.start` does.
     """
-    possible = max(1, (raise_file_limit() - SPARE_FILES) // 2)
+    possible, max_streams = room_for(raise_file_limit())
     wanted = settings.limits.tunnels
     # Beyond that, connections would wait for descriptors instead of being told 503.
     allowed = replace(settings, limits=LimitSettings(tunnels=min(wanted, possible)))
@@ -91,11 +93,21 @@ def run(
         f" {possible} are possible: raise the hard limit (ulimit -Hn), or start more --workers"
     )
     warnings = (warning,) if possible < wanted and chosen else ()
-    asyncio.run(_run(allowed, origins, announce, warnings, place))
+    asyncio.run(_run(allowed, max_streams, origins, announce, warnings, place))
+
+
+def room_for(files: int) -> tuple[int, int]:
+    """How many tunnels, and how many connections in all, a process with so many open files may have. Some
+    files are for everything else, some connections to be told that there are too many; one tunnel fits.
+    """
+    streams = max(3, files - SPARE_FILES)
+    spare = max(1, min(SPARE_STREAMS, streams // SPARE_SHARE))
+    return max(1, (streams - spare) // 2), streams
 
 
 async def _run(
     settings: Settings,
+    max_streams: int,
     origins: Mapping[str, str],
     announce: Callable[[Started], None],
     warnings: tuple[str, ...],
@@ -127,7 +139,15 @@ async def _run(
         log = TunnelLog(lines, settings.log.format, colour=colour, span=spans, worker=worker)
         listener, ids = (None, None) if place is None else (place.listener, place.ids)
         traced = spans is not None
-        app = App(settings, sink=sink, origins=origins, traced=traced, listener=listener, ids=ids)
+        app = App(
+            settings,
+            sink=sink,
+            origins=origins,
+            traced=traced,
+            listener=listener,
+            ids=ids,
+            max_streams=max_streams,
+        )
         try:
             await _serve(app, announce, warnings, place)
         finally:
