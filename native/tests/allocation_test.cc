@@ -47,7 +47,9 @@ bool refuses() {
   return now == 0;
 }
 
-void *take(size_t size) { return refuses() ? nullptr : malloc(size == 0 ? 1 : size); }
+// Not inlined: GCC would see memory of operator new go to free, and warn.
+[[gnu::noinline]] void *take(size_t size) { return refuses() ? nullptr : malloc(size == 0 ? 1 : size); }
+[[gnu::noinline]] void give(void *memory) { free(memory); }
 
 }  // namespace
 
@@ -59,10 +61,10 @@ void *operator new(size_t size) {
 void *operator new[](size_t size) { return operator new(size); }
 void *operator new(size_t size, const std::nothrow_t &) noexcept { return take(size); }
 void *operator new[](size_t size, const std::nothrow_t &) noexcept { return take(size); }
-void operator delete(void *memory) noexcept { free(memory); }
-void operator delete[](void *memory) noexcept { free(memory); }
-void operator delete(void *memory, size_t) noexcept { free(memory); }
-void operator delete[](void *memory, size_t) noexcept { free(memory); }
+void operator delete(void *memory) noexcept { give(memory); }
+void operator delete[](void *memory) noexcept { give(memory); }
+void operator delete(void *memory, size_t) noexcept { give(memory); }
+void operator delete[](void *memory, size_t) noexcept { give(memory); }
 
 namespace {
 
