@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polytls.app import SPARE_STREAMS, App
+from polytls.app import App
 from polytls.errors import ConfigError
 from polytls.events import TunnelRecord, Warned, note_of
 from polytls.settings import Address, LimitSettings, Mode, Settings
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from polytls.telemetry.counters import Counters
     from polytls.telemetry.otlp.start import Otlp
 
-SPARE_FILES = 160
+SPARE_FILES = 120
 """Descriptors for everything that is not a stream: listeners, epoll, DNS, files."""
-SPARE_SHARE = 8
-"""Where descriptors are few, one connection in so many is none of a tunnel's, instead of `SPARE_STREAMS`."""
+SPARE_STREAMS = 40
+"""Connections that no tunnel may have, for heads that are being read and clients that are being told no."""
 
 FLUSH_SECONDS = 5.0
 """For telemetry that waits to be sent when everything else has ended, at most; and at most the drain time."""
@@ -101,8 +101,7 @@ def room_for(files: int) -> tuple[int, int]:
     files are for everything else, some connections to be told that there are too many; one tunnel fits.
     """
     streams = max(3, files - SPARE_FILES)
-    spare = max(1, min(SPARE_STREAMS, streams // SPARE_SHARE))
-    return max(1, (streams - spare) // 2), streams
+    return max(1, (streams - SPARE_STREAMS) // 2), streams
 
 
 async def _run(

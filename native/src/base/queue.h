@@ -19,6 +19,8 @@ class Queue {
 
   bool empty() const { return !first_; }
 
+  T *front() const { return first_.get(); }
+
   void push_back(std::unique_ptr<T> one) {
     T *last = one.get();
     *end_ = std::move(one);

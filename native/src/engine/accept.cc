@@ -111,7 +111,6 @@ void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
   std::unique_ptr<Op> op;
   try {
     op = std::make_unique<Op>();
-    op->completion.emplace_back();
   } catch (const std::bad_alloc &) {  // nobody could be told of this client
     destroy(stream);
     counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);

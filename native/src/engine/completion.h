@@ -14,7 +14,7 @@
 
 namespace ptl {
 
-// A list, so that a completion whose room was made beforehand can be handed on without any more memory.
+// A list, so that what there was memory for once can be handed on without any more.
 using Completions = std::list<ptl_completion>;
 
 // attach_data gives |completion| a copy of its own of |size| bytes at |bytes|. It returns false, and the completion has

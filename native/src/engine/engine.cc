@@ -50,7 +50,6 @@ bool valid(const ptl_op &op) {
 
 std::unique_ptr<Op> copy(const ptl_op &from) {
   auto op = std::make_unique<Op>();
-  if (from.tag != 0) op->completion.emplace_back();
   op->kind = from.kind;
   op->flags = from.flags;
   op->tag = from.tag;

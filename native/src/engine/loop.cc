@@ -35,6 +35,7 @@ Loop::Loop(Engine *engine, uint32_t index)
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       slab_(index),
+      spare_(kSpareCompletions),
       chunk_(new uint8_t[kChunkBytes]),
       plain_(new uint8_t[SSL3_RT_MAX_PLAIN_LENGTH]) {
   quiet_.callback = quiet_over;
@@ -193,6 +194,7 @@ bool Loop::cancel_linked(uint64_t tag) {
 void Loop::publish() {
   counters_.operations.store(under_way_.size(), std::memory_order_relaxed);
   counters_.buffered_bytes.store(buffered_bytes, std::memory_order_relaxed);
+  if (!untold_.empty() || spare_.size() < kSpareCompletions) tell_untold();
   if (completions_.empty()) return;
   const bool waits = engine_->completions()->push(&completions_, urgent_);
   urgent_ = false;

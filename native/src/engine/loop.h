@@ -18,6 +18,7 @@
 #include "base/queue.h"
 #include "base/ring.h"
 #include "base/timer_wheel.h"
+#include "engine/completion.h"
 #include "engine/operation.h"
 #include "engine/slab.h"
 #include "engine/stream.h"
@@ -72,6 +73,8 @@ class Loop {
   static constexpr size_t kChunkBytes = 128 << 10;
   // What one direction may move before others get their turn.
   static constexpr size_t kQuantumBytes = 512 << 10;
+  // How many completions a turn can have when there is no memory at all; those beyond wait for some.
+  static constexpr size_t kSpareCompletions = 64;
   // How long a quiet completion may wait for company: nobody notices.
   static constexpr uint64_t kQuietMs = 5;
 
@@ -149,10 +152,13 @@ class Loop {
   void fail_gone(Op *op, Stream *stream);
   void end_early(Op *op, int status);
   void out_of_memory(Stream *stream, Op *op);
-  static void keep(Op *op, ptl_completion completion, Completions *in);
-  void tell(Op *op, ptl_completion completion, bool quiet = false);
+  // These two return false where there is no memory to tell it; then |op| is to be put into |untold_|.
+  bool keep(Op *op, ptl_completion completion, Completions *in);
+  bool tell(Op *op, ptl_completion completion, bool quiet = false);
+  void tell_untold();
   void refuse(std::unique_ptr<Op> op, int status, const char *detail);
-  void tell_with_rest(Op *op, std::unique_ptr<Op> rest, const ptl_completion &because);
+  void tell_with_rest(std::unique_ptr<Op> op, std::unique_ptr<Op> rest, const ptl_completion &because);
+  void be_done_with(std::unique_ptr<Op> op, bool told);
   static void deadline_passed(void *op);
   void try_head(Stream *stream);
   void try_peek(Stream *stream);
@@ -209,6 +215,8 @@ class Loop {
   std::unordered_map<uint64_t, std::unique_ptr<Op>> under_way_;
   uint64_t last_key_ = 0;
   Completions completions_;
+  Completions spare_;   // room for those that there is no memory for
+  Queue<Op> untold_;    // what ended when there was none left: told as soon as there is
   bool urgent_ = false;  // one of |completions_| must be told at the end of this turn
   Timer quiet_;          // armed when some were left to wait for company
   Listeners listeners_;

@@ -10,7 +10,6 @@
 
 #include "base/ref.h"
 #include "base/timer_wheel.h"
-#include "engine/completion.h"
 #include "polytls/native.h"
 #include "tls/contexts.h"
 #include "tls/credential.h"
@@ -52,7 +51,6 @@ struct Op {
   Ref<ptl_credential> credential;
 
   std::unique_ptr<Op> linked;  // what starts when this one succeeded
-  Completions completion;      // room for its completion, unless it is untagged: what fails for want of memory says so
 
   // From here on: only on the loop thread, while under way.
   Loop *loop = nullptr;
@@ -61,6 +59,7 @@ struct Op {
   size_t scanned = 0;  // READ_HEAD: bytes known to hold no end. WRITE: bytes handed over
   Timer deadline;
   std::unique_ptr<Op> next;  // in one of the loop's queues
+  int untold = PTL_OK;       // what it ended in, until there is memory to tell it
   std::unique_ptr<ConnectAttempts> attempts;
   std::unique_ptr<Relay> relay;
 };

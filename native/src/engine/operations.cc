@@ -100,8 +100,9 @@ void Loop::start(std::unique_ptr<Op> op) {
     close_stream(stream, op->alert, (op->flags & PTL_FLAG_RESET) != 0, true);
     // A relay closes both its streams as it ends: this one as it was asked for, so that comes first.
     if (relaying) end_early(under_way, PTL_E_CANCELLED);
-    tell(op.get(), completion_of(op.get(), PTL_OK), (op->flags & PTL_FLAG_QUIET) != 0);
+    const bool told = tell(op.get(), completion_of(op.get(), PTL_OK), (op->flags & PTL_FLAG_QUIET) != 0);
     if (op->linked) starts_.push_back(std::move(op->linked));
+    be_done_with(std::move(op), told);
     return;
   }
   if (op->kind == PTL_OP_CONNECT) {
@@ -355,19 +356,49 @@ ptl_completion Loop::completion_of(const Op *op, int status) const {
   return completion;
 }
 
-// keep puts |completion| into the room that |op| has for it, and that into |in|. Nobody hears of an untagged one.
-void Loop::keep(Op *op, ptl_completion completion, Completions *in) {
-  if (op->completion.empty()) {
-    ptl_release(&completion, 1);
-    return;
+// keep puts |completion| of |op| into |in|. Nobody hears of an untagged one.
+bool Loop::keep(Op *op, ptl_completion completion, Completions *in) {
+  if (op->tag != 0) {
+    try {
+      in->push_back(completion);
+      return true;
+    } catch (const std::bad_alloc &) {
+    }
+    if (!spare_.empty()) {
+      spare_.front() = completion;
+      in->splice(in->end(), spare_, spare_.begin());
+      return true;
+    }
   }
-  op->completion.front() = completion;
-  in->splice(in->end(), op->completion);
+  ptl_release(&completion, 1);
+  op->untold = completion.status;
+  return op->tag == 0;
 }
 
-void Loop::tell(Op *op, ptl_completion completion, bool quiet) {
-  if (!quiet && !op->completion.empty()) urgent_ = true;
-  keep(op, completion, &completions_);
+bool Loop::tell(Op *op, ptl_completion completion, bool quiet) {
+  if (!quiet && op->tag != 0) urgent_ = true;
+  return keep(op, completion, &completions_);
+}
+
+void Loop::be_done_with(std::unique_ptr<Op> op, bool told) { (told ? ended_ : untold_).push_back(std::move(op)); }
+
+// tell_untold tells what can be told by now, and sees to it that the rest is tried again.
+void Loop::tell_untold() {
+  while (Op *op = untold_.front()) {
+    ptl_completion completion = completion_of(op, op->untold);
+    if (op->relay) {
+      completion.bytes_out = op->relay->up.bytes;
+      completion.bytes_in = op->relay->down.bytes;
+      completion.first_byte_ns = op->relay->first_byte_ns;
+    }
+    if (!tell(op, completion)) break;
+    ended_.push_back(untold_.pop_front());
+  }
+  if (!untold_.empty() && !quiet_.armed()) wheel_.arm(&quiet_, now_ms(), kQuietMs);
+  try {
+    while (untold_.empty() && spare_.size() < kSpareCompletions) spare_.emplace_back();
+  } catch (const std::bad_alloc &) {
+  }
 }
 
 void Loop::complete(Op *op, ptl_completion completion) {
@@ -385,14 +416,23 @@ void Loop::complete(Op *op, ptl_completion completion) {
   }
   std::unique_ptr<Op> linked = std::move(op->linked);
   const bool quiet = (op->flags & PTL_FLAG_QUIET) != 0 && completion.status == PTL_OK;
-  ended_.push_back(std::move(found->second));
+  std::unique_ptr<Op> owned = std::move(found->second);
   under_way_.erase(found);
-  if (completion.status == PTL_OK) {
-    if (linked) starts_.push_back(std::move(linked));
-    tell(op, completion, quiet);
-  } else {
-    tell_with_rest(op, std::move(linked), completion);
+  if (completion.status != PTL_OK) {
+    tell_with_rest(std::move(owned), std::move(linked), completion);
+    return;
   }
+  if (tell(op, completion, quiet)) {
+    if (linked) starts_.push_back(std::move(linked));
+    ended_.push_back(std::move(owned));
+    return;
+  }
+  // What came of it cannot be told, and so it has not succeeded; but a relay is over, whoever hears of it.
+  Stream *made = op->kind == PTL_OP_CONNECT ? slab_.find(completion.stream) : nullptr;
+  if (made != nullptr) destroy(made);
+  if (op->kind != PTL_OP_RELAY) op->untold = PTL_E_NOMEM;
+  untold_.push_back(std::move(owned));
+  if (linked) refuse(std::move(linked), PTL_E_NOMEM, kNoMemory);
 }
 
 // The records of the ClientHello that was sent, after whatever else the completion says.
@@ -441,11 +481,12 @@ void Loop::refuse(std::unique_ptr<Op> op, int status, const char *detail) {
   op->started_ns = now_ns_;
   ptl_completion completion = completion_of(op.get(), status);
   attach_text(&completion, detail);
-  tell_with_rest(op.get(), std::move(op->linked), completion);
+  std::unique_ptr<Op> rest = std::move(op->linked);
+  tell_with_rest(std::move(op), std::move(rest), completion);
 }
 
 // What failed is told first, then what was linked behind it, for the same reason.
-void Loop::tell_with_rest(Op *op, std::unique_ptr<Op> rest, const ptl_completion &because) {
+void Loop::tell_with_rest(std::unique_ptr<Op> op, std::unique_ptr<Op> rest, const ptl_completion &because) {
   Completions told;
   while (rest) {
     rest->started_ns = now_ns_;
@@ -453,10 +494,13 @@ void Loop::tell_with_rest(Op *op, std::unique_ptr<Op> rest, const ptl_completion
     completion.sys_errno = because.sys_errno;
     completion.alert = because.alert;
     attach_data(&completion, because.data, because.data_len);
-    keep(rest.get(), completion, &told);
-    rest = std::move(rest->linked);
+    std::unique_ptr<Op> following = std::move(rest->linked);
+    const bool kept = keep(rest.get(), completion, &told);
+    be_done_with(std::move(rest), kept);
+    rest = std::move(following);
   }
-  tell(op, because);
+  const bool heard = tell(op.get(), because);
+  be_done_with(std::move(op), heard);
   urgent_ = urgent_ || !told.empty();
   completions_.splice(completions_.end(), told);
 }
