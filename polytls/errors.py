@@ -58,6 +58,7 @@ class Kind(Enum):
     # limits
     TOO_MANY_TUNNELS = "too_many_tunnels"
     DRAINING = "draining"
+    OUT_OF_SOCKETS = "out_of_sockets"
     # resolve and connect
     NAME_NOT_FOUND = "name_not_found"
     RESOLVE_FAILED = "resolve_failed"

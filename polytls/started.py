@@ -1,7 +1,7 @@
 """What becomes of an attempt to serve, as values: it listens, and where; or it cannot.
 
-Apart from `polytls.app`, so that who only tells of it (the command line, the supervisor of workers) loads no
-engine.
+Apart from `polytls.program`, so that who only tells of it (the command line, the supervisor of workers) loads
+no engine.
 """
 
 from __future__ import annotations

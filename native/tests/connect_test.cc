@@ -53,6 +53,17 @@ TEST(the_client_stays_free_meanwhile) {
   CHECK_STATUS(engine.await(connecting), PTL_E_CANCELLED);
 }
 
+TEST(no_room_for_one_more_is_our_own_lack) {
+  EngineDriver engine(1, 1);
+  Client client = accept_client(&engine, engine.listen());
+  Origin origin;
+  // Whatever the other address says: this one might have answered.
+  Done done = engine.run(connect_op(client.stream, {loopback(origin.port()), loopback(refusing_port())}));
+  CHECK_STATUS(done, PTL_E_NO_SOCKET);
+  CHECK_EQ(done->sys_errno, EAGAIN);
+  CHECK(done.data.find(text_of(origin.port()) + ": as many connections are open as may be") == 0);
+}
+
 TEST(a_refusal_goes_on_to_the_next_at_once) {
   EngineDriver engine;
   Client client = accept_client(&engine, engine.listen());

@@ -2,9 +2,8 @@
 //
 // BoringSSL asks OPENSSL_memory_alloc where a program has one; this one refuses the Nth request of a loop thread, and
 // malloc what Buffers and completions ask for. Every Nth is tried, in steps that grow, and at the end tunnels go
-// through again. (What the C++ library allocates on a loop thread, operations and streams of a few hundred bytes each,
-// still ends the process when it fails; see docs/architecture.md. Nor is upstream's certificate verified here: of the
-// library's X.509 code x509_name_get_cache does not look whether it got its memory.)
+// through again. (What the C++ library allocates is refused by allocation_test. Upstream's certificate is not verified
+// here: of the library's X.509 code x509_name_get_cache does not look whether it got its memory.)
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>

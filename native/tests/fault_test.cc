@@ -57,6 +57,7 @@ bool has_meaning(int status) {
     case PTL_E_IO:
     case PTL_E_REFUSED:
     case PTL_E_UNREACHABLE:
+    case PTL_E_NO_SOCKET:
       return true;
     default:
       return false;
@@ -106,6 +107,20 @@ TEST(every_call_fails_at_every_step) {
   }
   printf("  %llu faults met\n", static_cast<unsigned long long>(met));
   CHECK_EQ(open_descriptors(), descriptors);
+}
+
+TEST(no_descriptor_for_upstream_is_our_own_lack) {
+  EngineDriver engine;
+  MitmRunner runner(&engine, engine.listen());
+  for (auto [error, status] : {std::pair{EMFILE, PTL_E_NO_SOCKET}, std::pair{ENFILE, PTL_E_NO_SOCKET},
+                               std::pair{ENOBUFS, PTL_E_NO_SOCKET}, std::pair{ENOMEM, PTL_E_NOMEM}}) {
+    faults_clear();
+    REQUIRE(faults_add(FAULT_SOCKET, error, 0, 1, 1, 0));
+    runner.begin(Manner::kClean, 1, kBytes);
+    for (const auto &tunnel : runner.finish()) CHECK_EQ(tunnel->status(), status);
+  }
+  faults_clear();
+  engine.await_no_streams();
 }
 
 TEST(storms_leave_every_byte_where_it_was) {

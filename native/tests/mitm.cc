@@ -31,9 +31,17 @@ std::string bytes_of(uint64_t seed, size_t size) {
   return all.substr((seed * 2654435761u) % (all.size() - size), size);
 }
 
+ClientContext resuming_context(ptl_trust *trust) {
+  ptl_hello hello = default_hello();
+  hello.resumption = 1;
+  return new_client_context(hello, trust);
+}
+
 struct Contexts {
   std::string h2 = "h2";
   ClientContext unverified = new_client_context(default_hello(), nullptr, 0);
+  Trust remembering = new_trust({lab().root.der()}, 60000, 16);
+  ClientContext resuming = resuming_context(remembering.get());
   Identity bad = lab().stranger.issue(LeafSpec());
   bssl::UniquePtr<SSL_CTX> origin = peer_server(lab().origin), bad_origin = peer_server(bad);
   bssl::UniquePtr<SSL_CTX> client = peer_client(), odd_client = peer_client();
@@ -110,12 +118,14 @@ void Mitm::first_chain() {
 
 // Both handshakes and the relay, upstream first; what upstream chose decides what the client gets.
 void Mitm::second_chain() {
-  ptl_client_context *context = manner_ == Manner::kUnverified ? contexts().unverified.get() : lab().client.get();
+  ptl_client_context *context = manner_ == Manner::kUnverified ? contexts().unverified.get()
+                                : manner_ == Manner::kResumed  ? contexts().resuming.get()
+                                                               : lab().client.get();
   ptl_op up = linked(within(kStepMs, connect_tls_op(other_, context, "origin.test", kOffered)));
   ptl_op down = linked(
       within(kStepMs, accept_tls_op(stream_, lab().server.get(), lab().credential.get(), kPairs)));
   down.other = other_;
-  up.flags |= PTL_FLAG_QUIET;
+  up.flags |= PTL_FLAG_QUIET | (manner_ == Manner::kResumed ? PTL_FLAG_RAW : 0);
   down.flags |= PTL_FLAG_QUIET;
   ptl_op relay = within(3 * kStepMs, relay_op(stream_, other_));
   relay.idle_ms = relay.half_idle_ms = kStepMs;

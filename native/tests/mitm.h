@@ -34,8 +34,9 @@ enum class Manner {
   kNoProtocol,     // the client does not offer what upstream chose
   kRefused,        // nobody listens where upstream should be
   kUnverified,     // as kClean, but nobody looks at the origin's certificate
+  kResumed,        // as kClean, with upstream's sessions kept and offered again, and its hello asked for
 };
-constexpr int kNumManners = 11;
+constexpr int kNumManners = 12;
 
 constexpr int kNoStatus = -1;  // the engine never told of the client: it left, or was lost, while it was accepted
 

@@ -41,6 +41,7 @@ const std::set<int> &endings(Manner manner) {
       {Manner::kNoProtocol, {PTL_E_ALPN}},
       {Manner::kRefused, {PTL_E_REFUSED}},
       {Manner::kUnverified, {PTL_OK}},
+      {Manner::kResumed, {PTL_OK}},
   };
   return all.at(manner);
 }
@@ -49,7 +50,8 @@ void judge(const Mitm &tunnel) {
   if (endings(tunnel.manner()).count(tunnel.status()) == 0) {
     failed(__FILE__, __LINE__, "an ending that is not meant: " + tunnel.told());
   }
-  const std::set<Manner> to_the_end = {Manner::kClean, Manner::kSlow, Manner::kHalfClose, Manner::kUnverified};
+  const std::set<Manner> to_the_end = {Manner::kClean, Manner::kSlow, Manner::kHalfClose,
+                                      Manner::kUnverified, Manner::kResumed};
   if (to_the_end.count(tunnel.manner()) != 0 && !tunnel.whole()) failed(__FILE__, __LINE__, "bytes are missing: " + tunnel.told());
 }
 

@@ -127,7 +127,7 @@ def _serve(args: argparse.Namespace) -> int:
             gc.enable()
             from polytls.workers import supervise as serve
         else:
-            from polytls.app import run as serve
+            from polytls.program import run as serve
     except ModuleNotFoundError as error:
         if error.name != "polytls.engine._native":
             raise

@@ -55,6 +55,7 @@ class _Lib:
     PTL_E_ECH_REJECTED: int
     PTL_E_ECH_UNUSABLE: int
     PTL_E_UNEXPECTED: int
+    PTL_E_NO_SOCKET: int
 
     PTL_OP_ACCEPT: int
     PTL_OP_READ_HEAD: int

@@ -37,6 +37,10 @@ _ANSWER = re.compile(r"extension ([0-9]{1,5})")
 _HANG_UPS = frozenset({lib.PTL_E_CLOSED, lib.PTL_E_RESET, lib.PTL_E_IO})
 _OUR_MISTAKES = frozenset({lib.PTL_E_STALE, lib.PTL_E_BUSY, lib.PTL_E_INVALID})
 
+_RAISE_FILES = (
+    "the proxy has no socket left to reach upstream with: raise its limit of open files (ulimit -Hn,"
+    " LimitNOFILE), start more --workers, or lower limits.tunnels"
+)
 _INSTALL_ROOT = "the client does not trust the root CA: install it there (`polytls ca export` writes it)"
 
 
@@ -77,6 +81,8 @@ def error_of(failure: Failure, side: Side) -> PolytlsError:
         return ProxyError(
             Side.PROXY, stage, Kind.OUT_OF_MEMORY, "the proxy has no memory left for this tunnel"
         )
+    if status == lib.PTL_E_NO_SOCKET:
+        return ProxyError(Side.PROXY, stage, Kind.OUT_OF_SOCKETS, f"{_RAISE_FILES} ({failure.detail})")
     if failure.kind == lib.PTL_OP_CONNECT:
         return _connect_error(failure)
     if failure.kind == lib.PTL_OP_CONNECT_TLS:

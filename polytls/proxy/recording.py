@@ -31,10 +31,12 @@ _RELAY_KINDS = MappingProxyType(
         "alert": (Kind.RELAY_TLS_ERROR, Kind.RELAY_TLS_ERROR),
     }
 )
-_LIMITS = MappingProxyType(
+# And how it did where it was neither end's doing.
+_OURS = MappingProxyType(
     {
         "idle": (Kind.IDLE_TIMEOUT, "no byte was moved for the idle time"),
         "lifetime": (Kind.LIFETIME, "the tunnel reached its longest lifetime"),
+        "nomem": (Kind.OUT_OF_MEMORY, "the proxy has no memory left for this tunnel"),
     }
 )
 
@@ -92,8 +94,8 @@ def relayed(tunnel: Tunnel, facts: RelayFacts) -> None:
 def _relay_failure(tunnel: Tunnel, failure: str, facts: RelayFacts) -> ProxyError:
     if failure in ("cancelled", "shutdown"):
         return tunnel.cut_short()
-    if failure in _LIMITS:
-        kind, detail = _LIMITS[failure]
+    if failure in _OURS:
+        kind, detail = _OURS[failure]
         return ProxyError(Side.PROXY, Stage.RELAY, kind, detail)
     side = Side.CLIENT if facts.failed_client else Side.UPSTREAM
     kinds = _RELAY_KINDS.get(failure, (Kind.INTERNAL, Kind.INTERNAL))

@@ -113,6 +113,7 @@ TABLE: MappingProxyType[Kind, Row] = MappingProxyType(
         # limits
         Kind.TOO_MANY_TUNNELS: Row(status=503, headers=(f"Retry-After: {RETRY_TUNNELS_SECONDS}",)),
         Kind.DRAINING: Row(status=503, headers=(f"Retry-After: {RETRY_DRAINING_SECONDS}",)),
+        Kind.OUT_OF_SOCKETS: Row(status=503, headers=(f"Retry-After: {RETRY_TUNNELS_SECONDS}",)),
         # resolve and connect
         Kind.NAME_NOT_FOUND: _BAD_GATEWAY,
         Kind.RESOLVE_FAILED: _BAD_GATEWAY,

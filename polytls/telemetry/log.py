@@ -7,7 +7,8 @@ that is one write for many tunnels, and the event loop is not interrupted for ea
 
 JSON: one object a line, UTF-8, keys always there, in this order, null where nothing is known:
 
-    event       "tunnel"; or "dropped" with the one other key "lines": so many lines are missing here
+    event       "tunnel"; or "dropped" with the one other key "lines": so many lines are missing here; or
+                "broken" with the one other key "error": one line that could not be made, by a defect of ours
     time        when the client connected, RFC 3339, UTC, milliseconds
     id          of the tunnel, unique since the start; of one worker alone: counting from 1
     worker      its number, from 1 on; only where there are several
@@ -34,8 +35,9 @@ JSON: one object a line, UTF-8, keys always there, in this order, null where not
                 client sent, and of the one that upstream was sent; null where there was none
     trace       null or, where traces are exported, an object: trace_id, span_id (of the tunnel's span)
 
-Text: time (local), id, client, host, mode and profile, protocol, TLS version and JA4 (``client|upstream``
-where they differ), bytes, duration, outcome. Both hold metadata only, and no control characters.
+Text: time (local), id, worker (where there are several), client, host, mode and profile, protocol, TLS
+version and JA4 (``client|upstream`` where they differ), bytes, duration, outcome. Both hold metadata only,
+and no control characters.
 """
 
 from __future__ import annotations
@@ -76,12 +78,19 @@ class LineWriter:
     """Writes lines on its own thread. `put` never blocks; `close` writes what is left, for a moment.
 
     `write` takes whole lines as bytes and may block or raise OSError (then those lines count as dropped).
-    `drop_notice` makes the line that tells how many are missing.
+    `drop_notice` makes the line that tells how many are missing, `broken` the one that stands for a line
+    which could not be made, of the name of what was raised.
     """
 
-    def __init__(self, write: Callable[[bytes], None], drop_notice: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        drop_notice: Callable[[int], str],
+        broken: Callable[[str], str] = "a line could not be made: {}".format,
+    ) -> None:
         self._write = write
         self._drop_notice = drop_notice
+        self._broken = broken
         self._waiting: deque[Callable[[], str]] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -125,7 +134,7 @@ class LineWriter:
         makers = [self._waiting.popleft() for _ in range(len(self._waiting))]
         with self._lock:
             untold, self._untold = self._untold, 0
-        lines = [_made(maker) for maker in makers]
+        lines = [self._made(maker) for maker in makers]
         if untold:
             lines.append(self._drop_notice(untold))
         if not lines:
@@ -136,6 +145,12 @@ class LineWriter:
             self._drop(len(makers))
             with self._lock:
                 self._untold += untold
+
+    def _made(self, maker: Callable[[], str]) -> str:
+        try:
+            return maker()
+        except Exception as error:  # noqa: BLE001 - one bad record must not end the log
+            return self._broken(type(error).__name__)
 
     def _drop(self, lines: int) -> None:
         with self._lock:
@@ -157,9 +172,13 @@ class TunnelLog:
     ) -> None:
         if form is LogFormat.JSON:
             self._line: Callable[[TunnelRecord], str] = partial(json_line, span=span, worker=worker)
-            self._writer = LineWriter(write, lambda lines: _encode({"event": "dropped", "lines": lines}))
+            self._writer = LineWriter(
+                write,
+                lambda lines: _encode({"event": "dropped", "lines": lines}),
+                lambda error: _encode({"event": "broken", "error": error}),
+            )
         else:
-            self._line = partial(text_line, colour=colour)
+            self._line = partial(text_line, colour=colour, worker=worker)
             self._writer = LineWriter(write, lambda lines: f"... {lines} lines are missing here")
 
     def __call__(self, record: TunnelRecord) -> None:
@@ -227,7 +246,7 @@ def json_line(record: TunnelRecord, span: SpanOf | None = None, *, worker: int |
     )
 
 
-def text_line(record: TunnelRecord, *, colour: bool = False) -> str:
+def text_line(record: TunnelRecord, *, colour: bool = False, worker: int | None = None) -> str:
     """The record as one line for a person.
 
     >>> text_line(TunnelRecord(1, "127.0.0.1:5", 0.0, host="example.com", port=443))[14:]
@@ -239,6 +258,7 @@ def text_line(record: TunnelRecord, *, colour: bool = False) -> str:
     parts = [
         paint(_DIM, _local_clock(record.started_at)),
         paint(_DIM, f"#{record.id}"),
+        "" if worker is None else paint(_DIM, f"worker {worker}"),
         paint(_DIM, record.client),
         paint(_BOLD, where if record.port is None else f"{where}:{record.port}"),
         _printable(" ".join(filter(None, (record.mode, record.profile))) or "-"),
@@ -356,10 +376,3 @@ def _utc_second(seconds: int) -> str:
 
 def _local_clock(seconds: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}"
-
-
-def _made(maker: Callable[[], str]) -> str:
-    try:
-        return maker()
-    except Exception as error:  # noqa: BLE001 - one bad record must not end the log
-        return f"a line could not be made: {type(error).__name__}"

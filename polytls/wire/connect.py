@@ -79,6 +79,27 @@ class ConnectRequest:
 _MAX_REMEMBERED_BYTES = 1024
 _REMEMBERED_HEADS = 2048  # at most 2 MiB of heads: clients send the same few again and again
 
+# What the CONNECT of curl, browsers and the usual libraries has, and what says nothing of who asks. A field
+# that is not here may be a credential, whatever its name, or be another each time, as those of a trace are.
+_REMEMBERED_FIELDS = (
+    b"accept",
+    b"accept-encoding",
+    b"accept-language",
+    b"cache-control",
+    b"connection",
+    b"content-length",
+    b"host",
+    b"keep-alive",
+    b"pragma",
+    b"proxy-connection",
+    b"user-agent",
+    PROFILE_HEADER.lower(),
+)
+# Only which heads are kept hangs on it: what does not fit is read by `_parse` like everything else.
+_MAY_BE_REMEMBERED = re.compile(
+    rb"[^\r\n]*\r\n(?:(?:" + b"|".join(_REMEMBERED_FIELDS) + rb"):[^\r\n]*\r\n)*\r\n", re.IGNORECASE
+)
+
 
 def parse_connect(head: bytes) -> ConnectRequest:
     """Read one complete head, blank line included and nothing after it.
@@ -87,15 +108,12 @@ def parse_connect(head: bytes) -> ConnectRequest:
     head_too_large or too_many_headers. A profile value that cannot be a profile's name (1 to 64 of
     ``A-Z a-z 0-9 . _ -``) is malformed_head; whether the name exists is not known here.
 
-    What a head was read as is remembered, unless it is long, carries credentials, or is one of a kind, as
-    those are that belong to a trace.
+    What a head was read as is remembered where it is short and has no field but those of
+    `_REMEMBERED_FIELDS`. Any other is read anew each time and kept nowhere: it may carry credentials.
     """
-    if len(head) > _MAX_REMEMBERED_BYTES:
-        return _parse(head)
-    lower = head.lower()
-    if b"authorization" in lower or b"traceparent" in lower:
-        return _parse(head)
-    return _remembered(head)
+    if len(head) <= _MAX_REMEMBERED_BYTES and _MAY_BE_REMEMBERED.fullmatch(head):
+        return _remembered(head)
+    return _parse(head)
 
 
 def _parse(head: bytes) -> ConnectRequest:

@@ -1,9 +1,9 @@
 """Several processes that serve one address, and the one that looks after them.
 
-`supervise` is `polytls.app.run` for more than one worker. It opens a listening socket for each worker, all
-bound to the same address by SO_REUSEPORT, so that the kernel spreads connections over them by a hash of the
-client's address and port. Each worker is a new interpreter with its own engine, event loop, caches and limit
-of open files; it inherits its socket, and runs `polytls.app.run` on it.
+`supervise` is `polytls.program.run` for more than one worker. It opens a listening socket for each worker,
+all bound to the same address by SO_REUSEPORT, so that the kernel spreads connections over them by a hash of
+the client's address and port. Each worker is a new interpreter with its own engine, event loop, caches and
+limit of open files; it inherits its socket, and runs `polytls.program.run` on it.
 
 * The supervisor keeps the sockets. A connection that the kernel has made, and that no worker had accepted
   when its worker died, waits in the backlog for the next one; only what the dead one had accepted is lost.
@@ -16,7 +16,7 @@ of open files; it inherits its socket, and runs `polytls.app.run` on it.
   outlives each of them.
 
 The supervisor itself loads no engine, no certificates and no event loop, and starts workers by exec: it never
-forks into Python. One worker is no case of this package: then there is only `polytls.app.run`.
+forks into Python. One worker is no case of this package: then there is only `polytls.program.run`.
 """
 
 from __future__ import annotations

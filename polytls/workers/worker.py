@@ -45,9 +45,9 @@ def _serve(order: Order, channel: socket.socket) -> Answer | None:
         send_answer(channel, Answer(started.threads, started.root_fingerprint, started.warnings))
 
     try:
-        from polytls import app
+        from polytls import program
 
-        place = app.Place(
+        place = program.Place(
             number=order.number,
             tunnels=order.tunnels,
             listener=order.listener,
@@ -56,7 +56,7 @@ def _serve(order: Order, channel: socket.socket) -> Answer | None:
             lines=Turns(order.lines, to_stream(sys.stdout)),
             notes=Turns(order.notes, to_stream(sys.stderr)),
         )
-        app.run(order.settings, origins=order.origins, announce=announce, place=place)
+        program.run(order.settings, origins=order.origins, announce=announce, place=place)
     except ModuleNotFoundError as error:
         if error.name != "polytls.engine._native":
             raise

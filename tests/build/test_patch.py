@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provision.patch import PatchError, apply_patches, ordered_patches, parse
@@ -149,6 +149,9 @@ _LINES = st.lists(
 )
 _ENDS = st.sampled_from([b"", b"last"])
 
+# How long files and a parser take says something of the machine and who else uses it, and nothing of the parser.
+unhurried = settings(deadline=None)
+
 
 def _unified(old: list[bytes], new: list[bytes], context: int) -> bytes:
     """What `git diff` writes, by the standard library, which leaves out the missing-line-end marks."""
@@ -158,6 +161,7 @@ def _unified(old: list[bytes], new: list[bytes], context: int) -> bytes:
     )
 
 
+@unhurried
 @given(old=_LINES, new=_LINES, old_end=_ENDS, new_end=_ENDS, context=st.integers(0, 3))
 def test_applies_every_difference_exactly(
     old: list[bytes], new: list[bytes], old_end: bytes, new_end: bytes, context: int
@@ -171,6 +175,7 @@ def test_applies_every_difference_exactly(
         assert Path(directory, "f").read_bytes() == b"".join(after)
 
 
+@unhurried
 @given(st.binary(max_size=200) | st.lists(st.sampled_from(CHANGE.splitlines(keepends=True))).map(b"".join))
 def test_any_bytes_are_read_or_refused(text: bytes) -> None:
     with contextlib.suppress(PatchError):

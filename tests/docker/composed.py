@@ -28,13 +28,12 @@ from tests.peers.serve import clean_environment
 SECONDS = 60.0
 PROJECT = "polytls-image-try"
 _ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-_COLLECTOR = Path(__file__).with_name("otelcol")
 
 
 def prepare() -> None:
     """Build the collector while there is a network; `compose` says where that failed."""
     with contextlib.suppress(NoCollectorError):
-        find(_COLLECTOR)
+        find()
 
 
 def compose(engine: Engine, directory: Path) -> None:
@@ -123,7 +122,7 @@ class _Compose:
 
 def _collector_image(engine: Engine, name: str) -> None:
     try:
-        program = find(_COLLECTOR)
+        program = find()
     except NoCollectorError as error:
         raise CannotTryError(str(error)) from None
     with tempfile.TemporaryDirectory(dir=engine.home) as directory:

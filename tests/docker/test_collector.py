@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -33,7 +32,6 @@ from tests.peers.tools import require
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 120)  # the Collector may have to be built first
 
-SOURCE = Path(__file__).with_name("otelcol")
 _SAMPLE = re.compile(r"^(polytls_\w+)\{(.*)\} (\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="')
 _ATTEMPTS = 3  # a free port may be taken by somebody else before the Collector has it
@@ -91,7 +89,7 @@ def configuration(jaeger_port: int) -> tuple[dict[str, Any], int, int]:
 @pytest.fixture(scope="module")
 def collector(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
     try:
-        program = find(SOURCE)
+        program = find()
     except NoCollectorError as reason:
         pytest.skip(str(reason))
     directory = tmp_path_factory.mktemp("collector")

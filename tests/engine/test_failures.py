@@ -95,6 +95,8 @@ ROWS: list[tuple[str, Side, str, dict[str, object], Side, Stage, Kind]] = [
     ("WRITE", CLIENT, "RESET", {}, CLIENT, Stage.HEAD, Kind.CLIENT_CLOSED),
     ("READ", UPSTREAM, "CLOSED", {}, UPSTREAM, Stage.CONNECT, Kind.UPSTREAM_CLOSED),
     ("READ", CLIENT, "NOMEM", {}, PROXY, Stage.HEAD, Kind.OUT_OF_MEMORY),
+    ("CONNECT", UPSTREAM, "NOMEM", {}, PROXY, Stage.CONNECT, Kind.OUT_OF_MEMORY),
+    ("CONNECT", UPSTREAM, "NO_SOCKET", {}, PROXY, Stage.CONNECT, Kind.OUT_OF_SOCKETS),
 ]
 
 

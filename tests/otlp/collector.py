@@ -53,19 +53,19 @@ class NoCollectorError(Exception):
 
 
 @cache
-def find(source: Path = SOURCE) -> Path:
+def find() -> Path:
     """The program of a Collector, built if need be from its Go module. Raises `NoCollectorError`."""
     digest = hashlib.sha256()
-    for path in sorted(source.iterdir()):
+    for path in sorted(SOURCE.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     program = Path(base) / "polytls" / f"otelcol-{digest.hexdigest()[:20]}" / "otelcol"
     if not program.exists():
-        _build(program, source)
+        _build(program)
     return program
 
 
-def _build(program: Path, source: Path) -> None:
+def _build(program: Path) -> None:
     if os.environ.get("POLYTLS_NO_COLLECTOR"):
         raise NoCollectorError("POLYTLS_NO_COLLECTOR is set")
     go = shutil.which("go", path=os.pathsep.join((os.environ.get("PATH", ""), *_GO_PLACES)))
@@ -77,7 +77,7 @@ def _build(program: Path, source: Path) -> None:
         command = [go, "build", "-trimpath", "-ldflags=-s -w", "-o", str(built), "."]
         try:
             done = subprocess.run(
-                command, cwd=source, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+                command, cwd=SOURCE, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
             raise NoCollectorError(f"building the Collector took longer than {BUILD_SECONDS:g} s") from None

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from polytls import app
+from polytls import program
 from polytls.config import load_settings
 
 loaded = load_settings(None, os.environ, {overrides!r})
@@ -23,7 +23,7 @@ loaded = load_settings(None, os.environ, {overrides!r})
 def announce(started):
     os.kill(os.getpid(), signal.SIGTERM)
 
-app.run(loaded.settings, origins=loaded.origins, announce=announce)
+program.run(loaded.settings, origins=loaded.origins, announce=announce)
 found = ("opentelemetry", "grpc", "google.protobuf", "requests", "urllib3")
 print(sorted({{name for name in found if name in sys.modules}}))
 """

@@ -36,6 +36,7 @@ BEFORE_THE_200 = {
     Kind.HEAD_TIMEOUT: 408,
     Kind.TOO_MANY_TUNNELS: 503,
     Kind.DRAINING: 503,
+    Kind.OUT_OF_SOCKETS: 503,
     Kind.NAME_NOT_FOUND: 502,
     Kind.RESOLVE_FAILED: 502,
     Kind.RESOLVE_TIMEOUT: 504,
@@ -122,6 +123,7 @@ def test_the_replies_say_what_to_do_next() -> None:
     assert headers(Kind.NOT_CONNECT)["Allow"] == "CONNECT"
     assert headers(Kind.TOO_MANY_TUNNELS)["Retry-After"] == "1"
     assert headers(Kind.DRAINING)["Retry-After"] == "5"
+    assert headers(Kind.OUT_OF_SOCKETS)["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.value)

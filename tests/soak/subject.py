@@ -30,8 +30,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from polytls.app import GC_THRESHOLD, App, raise_file_limit
+from polytls.app import App
 from polytls.events import Event, TunnelRecord, Warned
+from polytls.program import GC_THRESHOLD, raise_file_limit
 from polytls.settings import (
     Address,
     CertificateSettings,

@@ -152,11 +152,15 @@ def test_an_origin_that_goes_away(proxy: Driven, upstream: Origin, step: Step, w
     gone = Vanishing(upstream.ca.parent, step, way)
     try:
         said = attempt(proxy, HOST, gone.port)
-        assert said.startswith("failed: "), said
         ended = _one_more(before, outcomes(proxy.snapshot()))
     finally:
         gone.close()
-    assert ended in ENDINGS[step][way]
+    # A reset may come before anybody has looked at the connection, which is then as good as never made.
+    if (step, way, ended) == (Step.ACCEPT, Way.RESET, "connect_unreachable"):
+        assert said == "refused 502"
+    else:
+        assert said.startswith("failed: "), said
+        assert ended in ENDINGS[step][way]
     assert attempt(proxy, HOST, upstream.port) == "ok"
 
 

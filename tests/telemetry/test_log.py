@@ -326,6 +326,30 @@ def test_one_bad_line_does_not_end_the_log() -> None:
     assert reader.lines == ["a line could not be made: ZeroDivisionError", "next"]
 
 
+def test_a_bad_line_of_json_is_json_too() -> None:
+    reader = Reader()
+    log = TunnelLog(reader.write, LogFormat.JSON)
+    log(record(started_at=None))
+    log(record(id=7))
+    log.close()
+    broken, good = [json.loads(line) for line in reader.lines]
+    assert broken == {"event": "broken", "error": "TypeError"}
+    assert good["id"] == 7
+
+
+@pytest.mark.parametrize("form", list(LogFormat))
+def test_each_line_names_its_worker_where_there_are_several(form: LogFormat) -> None:
+    reader = Reader()
+    log = TunnelLog(reader.write, form, worker=3)
+    log(record(id=12))
+    log.close()
+    (line,) = reader.lines
+    if form is LogFormat.JSON:
+        assert json.loads(line)["worker"] == 3
+    else:
+        assert "  #12  worker 3  " in line
+
+
 def test_a_pipe_gets_every_byte_also_where_it_does_not_block() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

@@ -256,6 +256,39 @@ def test_two_different_profiles() -> None:
     assert "different values" in refused(with_fields(name + b"chrome", name + b"firefox")).detail
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        CURL,
+        LINE + b"\r\n",
+        with_fields(b"HOST: a", b"user-agent: b", b"Proxy-connection: keep-alive", b"Connection: keep-alive"),
+        with_fields(b"Accept: */*", b"Accept-Encoding: gzip", b"Accept-Language: de", b"Content-Length: 0"),
+        with_fields(b"User-Agent: " + b"u" * (1024 - len(with_fields(b"User-Agent: ")))),
+    ],
+)
+def test_what_comes_again_and_again_is_remembered(head: bytes) -> None:
+    assert parse_connect(bytes(head)) is parse_connect(bytes(head))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        with_fields(b"Proxy-Authorization: Basic c2VjcmV0"),
+        with_fields(b"Host: a", b"authorization: Bearer x", b"User-Agent: b"),
+        with_fields(b"Host: a", b"Cookie: session=1"),
+        with_fields(b"X-Api-Key: 12345"),
+        with_fields(b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        with_fields(b"X-PolyTLS-Something: else"),
+        with_fields(b"Hosts: a"),
+        with_fields(b"X-Host: a"),
+        with_fields(b"User-Agent: " + b"u" * (1025 - len(with_fields(b"User-Agent: ")))),
+    ],
+)
+def test_a_head_with_any_other_field_is_kept_nowhere(head: bytes) -> None:
+    assert parse_connect(head) == parse_connect(head)
+    assert parse_connect(head) is not parse_connect(head)
+
+
 def outcome(head: bytes) -> ConnectRequest | ProxyError:
     try:
         return parse_connect(head)

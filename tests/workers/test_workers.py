@@ -277,7 +277,7 @@ def test_lines_longer_than_a_pipe_takes_at_once_stay_whole(
 FILES = 1024
 HELD = 520
 """Two descriptors each: more than one process may have. Each of two workers has 260 in the mean, and may have
-384: eleven standard deviations more."""
+432: fifteen standard deviations more."""
 
 
 def test_workers_hold_more_tunnels_than_one_process_has_descriptors(tmp_path: Path, origin: Origin) -> None:

@@ -66,6 +66,7 @@ const char *ptl_versions(void);
 #define PTL_E_ECH_REJECTED 26 /* the server, proven to have the config's public name, does not take this ECH */
 #define PTL_E_ECH_UNUSABLE 27 /* what is offered, or the configs, rule ECH out: nothing was sent */
 #define PTL_E_UNEXPECTED 28  /* PEEK_HELLO: a whole ClientHello, told as in success, and not the one |expect| has */
+#define PTL_E_NO_SOCKET 29   /* connect: no descriptor was left, or no room in the engine, see |sys_errno| */
 
 /* ptl_status_name returns a static, lower-case name of |status|. */
 const char *ptl_status_name(int status);
@@ -267,7 +268,7 @@ typedef struct ptl_op {
 
 /* ptl_submit hands |num_ops| operations to the engine. It returns PTL_OK, or a failure when nothing
  * was taken: PTL_E_SHUTDOWN, PTL_E_INVALID or PTL_E_NOMEM. (Of several chains in one call, those before an engine's
- * stop may have been taken; their completions come all the same.) Everything else, a stale handle too, is told by completions.
+ * stop, or before memory was short, may have been taken; their completions come all the same.) Everything else, a stale handle too, is told by completions.
  * Operations linked together must be on streams of one loop. */
 int ptl_submit(ptl_engine *engine, const ptl_op *ops, size_t num_ops);
 

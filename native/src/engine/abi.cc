@@ -41,6 +41,7 @@ const char *ptl_status_name(int status) {
     case PTL_E_ECH_REJECTED: return "ech_rejected";
     case PTL_E_ECH_UNUSABLE: return "ech_unusable";
     case PTL_E_UNEXPECTED: return "unexpected";
+    case PTL_E_NO_SOCKET: return "no_socket";
     default: return "unknown";
   }
 }

@@ -5,6 +5,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <new>
+
 #include "engine/engine.h"
 #include "engine/loop.h"
 
@@ -42,8 +45,13 @@ Accepted accept_one(Engine *engine, int listener, Fd *out_fd, std::string *out_p
   socklen_t length = sizeof(address);
   Fd fd(accept4(listener, reinterpret_cast<sockaddr *>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (fd.ok()) {
+    try {
+      *out_peer = peer_text(address);
+    } catch (const std::bad_alloc &) {
+      engine->give_room();
+      return Accepted::kShort;
+    }
     *out_fd = std::move(fd);
-    *out_peer = peer_text(address);
     return Accepted::kOne;
   }
   const int error = errno;
@@ -62,8 +70,12 @@ Accepted accept_one(Engine *engine, int listener, Fd *out_fd, std::string *out_p
   }
 }
 
+Listeners::iterator Loop::find_listener(uint32_t id) {
+  return std::find_if(listeners_.begin(), listeners_.end(), [id](const auto &one) { return one.first == id; });
+}
+
 void Loop::on_acceptable(uint32_t id) {
-  auto found = listeners_.find(id);
+  auto found = find_listener(id);
   if (found == listeners_.end()) return;
   std::shared_ptr<Listener> listener = found->second;
   for (int i = 0; i < kAcceptBatch; i++) {
@@ -96,7 +108,14 @@ void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
     counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  auto op = std::make_unique<Op>();
+  std::unique_ptr<Op> op;
+  try {
+    op = std::make_unique<Op>();
+  } catch (const std::bad_alloc &) {  // nobody could be told of this client
+    destroy(stream);
+    counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
   op->kind = PTL_OP_ACCEPT;
   op->tag = listener.tag;
   op->stream = stream->handle;
@@ -105,7 +124,7 @@ void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
   op->name = std::move(peer);
   // Most clients have sent their head by the time they are accepted.
   stream->readable = stream->writable = true;
-  start_on_stream(enlist(std::move(op)), stream);
+  if (Op *accept = enlist(std::move(op))) start_on_stream(accept, stream);
 }
 
 // accept_failed: for now there are not the descriptors or the memory for one more.

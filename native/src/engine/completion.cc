@@ -25,33 +25,34 @@ CompletionQueue::~CompletionQueue() {
   for (ptl_completion &completion : queue_) ptl_release(&completion, 1);
 }
 
-bool CompletionQueue::push(std::vector<ptl_completion> *batch, bool urgent) {
+bool CompletionQueue::push(Completions *batch, bool urgent) {
   bool wakes;
   bool waits;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    queue_.insert(queue_.end(), batch->begin(), batch->end());
+    queue_.splice(queue_.end(), *batch);
     wakes = (urgent || queue_.size() >= kQuietMax) && !queue_.empty() && !woken_;
     woken_ = woken_ || wakes;
     waits = !queue_.empty() && !woken_;
   }
-  batch->clear();
   if (wakes) signal();
   return waits;
 }
 
 void CompletionQueue::wake() {
-  std::vector<ptl_completion> nothing;
+  Completions nothing;
   push(&nothing, true);
 }
 
 void CompletionQueue::signal() { ring(event_); }
 
 size_t CompletionQueue::drain(ptl_completion *out, size_t max) {
+  Completions taken;  // freed when nobody waits for the lock any more
   std::lock_guard<std::mutex> lock(mutex_);
-  size_t n = queue_.size() < max ? queue_.size() : max;
-  for (size_t i = 0; i < n; i++) out[i] = queue_[i];
-  queue_.erase(queue_.begin(), queue_.begin() + static_cast<ptrdiff_t>(n));
+  size_t n = 0;
+  auto end = queue_.begin();
+  while (n < max && end != queue_.end()) out[n++] = *end++;
+  taken.splice(taken.end(), queue_, queue_.begin(), end);
   if (queue_.empty()) {
     woken_ = false;
     uint64_t count;

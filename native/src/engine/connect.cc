@@ -2,11 +2,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <new>
 
 #include "base/text.h"
 #include "engine/completion.h"
@@ -36,12 +38,54 @@ socklen_t fill_sockaddr(const ptl_address &address, sockaddr_storage *out) {
   return sizeof(*in6);
 }
 
-std::string address_text(const ptl_address &address) {
-  char ip[INET6_ADDRSTRLEN] = "?";
-  const bool v4 = address.ip_len == 4;
-  inet_ntop(v4 ? AF_INET : AF_INET6, address.ip, ip, sizeof(ip));
-  std::string text = v4 ? ip : "[" + std::string(ip) + "]";
-  return text + ":" + std::to_string(address.port);
+// An address and its port as people write them.
+struct AddressText {
+  explicit AddressText(const ptl_address &address) {
+    char ip[INET6_ADDRSTRLEN] = "?";
+    const bool v4 = address.ip_len == 4;
+    inet_ntop(v4 ? AF_INET : AF_INET6, address.ip, ip, sizeof(ip));
+    snprintf(text, sizeof(text), v4 ? "%s:%u" : "[%s]:%u", ip, unsigned{address.port});
+  }
+
+  char text[INET6_ADDRSTRLEN + sizeof("[]:65535")];
+};
+
+// lack_of returns the status for what was wanting on our side of the connection, or PTL_OK where it was not that.
+int lack_of(int error) {
+  switch (error) {
+    case ENOMEM:
+      return PTL_E_NOMEM;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOSPC:  // of epoll_ctl: a user's watches
+    case EAGAIN:  // max_streams
+      return PTL_E_NO_SOCKET;
+    default:
+      return PTL_OK;
+  }
+}
+
+const char *sentence_of(int error) {
+  if (error == 0) return "no answer";
+  return error == EAGAIN ? "as many connections are open as may be" : strerror(error);
+}
+
+// explained says of each attempt what became of it; an empty text where memory is short.
+std::string explained(const Op &op) {
+  std::string detail;
+  try {
+    for (size_t i = 0; i < op.attempts->next; i++) {
+      const int error = op.attempts->errors[i];
+      if (!detail.empty()) detail += ", ";
+      detail += AddressText(op.addresses[i]).text;
+      detail += ": ";
+      detail += sentence_of(error);
+    }
+  } catch (const std::bad_alloc &) {
+    detail.clear();
+  }
+  return detail;
 }
 
 }  // namespace
@@ -56,9 +100,16 @@ void Loop::start_connect(Op *op) {
     fail(op, PTL_E_RESET, kNearEndGone);
     return;
   }
+  try {
+    auto attempts = std::make_unique<ConnectAttempts>();
+    attempts->errors.assign(op->addresses.size(), 0);
+    attempts->pending.reserve(op->addresses.size());
+    op->attempts = std::move(attempts);
+  } catch (const std::bad_alloc &) {
+    fail(op, PTL_E_NOMEM, "out of memory", ENOMEM);
+    return;
+  }
   near->connects++;
-  op->attempts = std::make_unique<ConnectAttempts>();
-  op->attempts->errors.assign(op->addresses.size(), 0);
   op->attempts->stagger.callback = stagger_over;
   op->attempts->stagger.argument = op;
   next_attempt(op);
@@ -78,7 +129,7 @@ void Loop::next_attempt(Op *op) {
   }
   Stream *stream = new_stream(std::move(fd));
   if (stream == nullptr) {
-    attempt_failed(op, which, EAGAIN);  // no room for one more stream
+    attempt_failed(op, which, errno);
     return;
   }
   stream->connecting = true;
@@ -136,12 +187,15 @@ void Loop::attempt_ready(Stream *stream, uint32_t events) {
 // near_end_gone ends the connects beside |near|, whose other end went away for good. One that merely said FIN may
 // still be waiting for what upstream has to say.
 void Loop::near_end_gone(Stream *near) {
-  std::vector<Op *> waiting;
-  for (auto &entry : under_way_) {
-    Op *op = entry.second.get();
-    if (op->kind == PTL_OP_CONNECT && op->stream == near->handle) waiting.push_back(op);
+  // One at a time: each that ends is gone from |under_way_|.
+  for (;;) {
+    auto found = std::find_if(under_way_.begin(), under_way_.end(), [near](const auto &entry) {
+      const Op *op = entry.second.get();
+      return op->kind == PTL_OP_CONNECT && op->stream == near->handle;
+    });
+    if (found == under_way_.end()) return;
+    connect_over(found->second.get(), nullptr, PTL_E_RESET);
   }
-  for (Op *op : waiting) connect_over(op, nullptr, PTL_E_RESET);
 }
 
 void Loop::connect_over(Op *op, Stream *winner, int status) {
@@ -158,7 +212,7 @@ void Loop::connect_over(Op *op, Stream *winner, int status) {
     counters_.connected.fetch_add(1, std::memory_order_relaxed);
     completion.stream = winner->handle;
     completion.address_index = winner->attempt;
-    put_text(completion.peer, sizeof(completion.peer), address_text(op->addresses[winner->attempt]));
+    put_text(completion.peer, sizeof(completion.peer), AddressText(op->addresses[winner->attempt]).text);
     for (Op *later = op->linked.get(); later != nullptr; later = later->linked.get()) {
       if (later->stream == PTL_STREAM_CONNECTED) later->stream = winner->handle;
       if (later->other == PTL_STREAM_CONNECTED) later->other = winner->handle;
@@ -173,16 +227,20 @@ void Loop::connect_over(Op *op, Stream *winner, int status) {
     return;
   }
   bool refused = true;
-  std::string detail;
+  int lack = 0;
   for (size_t i = 0; i < attempts->next; i++) {
     int error = attempts->errors[i];
     refused = refused && error == ECONNREFUSED;
+    if (lack_of(error) != PTL_OK) lack = error;
     if (error != 0) completion.sys_errno = error;
-    if (!detail.empty()) detail += ", ";
-    detail += address_text(op->addresses[i]) + ": " + (error != 0 ? strerror(error) : "no answer");
   }
   if (status == PTL_E_UNREACHABLE && refused) completion.status = PTL_E_REFUSED;
-  attach_text(&completion, detail);
+  // An address that was not tried for want of ours might have answered.
+  if (status == PTL_E_UNREACHABLE && lack != 0) {
+    completion.status = lack_of(lack);
+    completion.sys_errno = lack;
+  }
+  attach_text(&completion, explained(*op));
   complete(op, completion);
 }
 

@@ -202,8 +202,7 @@ int Engine::add_listener(Fd fd, uint32_t head_max, uint32_t head_ms, uint64_t ta
   }
   for (auto &loop : loops_) {
     Command command(Command::Kind::kListen);
-    command.listener = listener;
-    command.listener_id = id;
+    command.listens.emplace_back(id, listener);
     loop->post(std::move(command));
   }
   *out_listener = id;
@@ -228,7 +227,12 @@ void Engine::unlisten(uint32_t listener) {
     if (accepted != Accepted::kOne) break;
     last_accepts_.fetch_add(1, std::memory_order_relaxed);
     command.listener = ending;
-    loops_[next++ % loops_.size()]->post(std::move(command));
+    try {
+      loops_[next++ % loops_.size()]->post(std::move(command));
+    } catch (const std::bad_alloc &) {
+      give_room();
+      break;
+    }
   }
   // Who connects from here on is refused, although the loops let go of the socket a moment later.
   shutdown(ending->fd.get(), SHUT_RDWR);

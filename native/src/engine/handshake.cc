@@ -94,11 +94,13 @@ void Loop::try_handshake(Stream *stream) {
   ptl_completion completion = completion_of(op, failure.status);
   completion.flight_sent = stream->tls->flight_sent();
   if (step == TlsLayer::Step::kWant) {
-    bool reset = stream->broken;
-    completion.status = reset ? PTL_E_RESET : PTL_E_CLOSED;
+    const bool no_memory = stream->broken && stream->sys_errno == ENOMEM;
+    const bool reset = stream->broken && !no_memory;
+    completion.status = no_memory ? PTL_E_NOMEM : reset ? PTL_E_RESET : PTL_E_CLOSED;
     completion.sys_errno = stream->sys_errno;
-    attach_text(&completion, reset ? "the connection was reset during the handshake"
-                                   : "the connection was closed during the handshake");
+    attach_text(&completion, no_memory ? "out of memory"
+                             : reset   ? "the connection was reset during the handshake"
+                                       : "the connection was closed during the handshake");
   } else {
     completion.alert = static_cast<uint8_t>(failure.alert);
     completion.verify_error = failure.verify_error;

@@ -32,14 +32,26 @@ bool Stream::emit(const uint8_t *bytes, size_t size) {
   return true;
 }
 
-Stream *Loop::new_stream(Fd fd) { return engine_->take_room() ? place_stream(std::move(fd)) : nullptr; }
+Stream *Loop::new_stream(Fd fd) {
+  if (engine_->take_room()) return place_stream(std::move(fd));
+  errno = EAGAIN;
+  return nullptr;
+}
 
 Stream *Loop::place_stream(Fd fd) {
   int one = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-  Stream *stream = slab_.add(std::make_unique<Stream>(this, std::move(fd)));
+  Stream *stream = nullptr;
+  int error = EAGAIN;
+  try {
+    ready_.reserve(ready_.size() + slab_.count() + 1);  // what is queued, and everybody who may be yet
+    stream = slab_.add(std::make_unique<Stream>(this, std::move(fd)));
+  } catch (const std::bad_alloc &) {
+    error = ENOMEM;
+  }
   if (stream == nullptr) {
     engine_->give_room();
+    errno = error;
     return nullptr;
   }
   stream->timer.callback = linger_over;

@@ -35,6 +35,7 @@ Loop::Loop(Engine *engine, uint32_t index)
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       slab_(index),
+      spare_(kSpareCompletions),
       chunk_(new uint8_t[kChunkBytes]),
       plain_(new uint8_t[SSL3_RT_MAX_PLAIN_LENGTH]) {
   quiet_.callback = quiet_over;
@@ -129,9 +130,7 @@ void Loop::run_ready() {
 
 void Loop::run_starts() {
   while (!starts_.empty()) {
-    std::unique_ptr<Op> op = std::move(starts_.front());
-    starts_.pop_front();
-    start(std::move(op));
+    start(starts_.pop_front());
   }
 }
 
@@ -160,24 +159,19 @@ void Loop::execute(Command *command) {
       }
       if (cancel_linked(command->tag)) break;
       // It, or what it is linked to, may still wait for its turn behind an operation that has just ended.
-      for (auto it = starts_.begin(); it != starts_.end(); ++it) {
-        if (!has_tag(it->get(), command->tag)) continue;
-        std::unique_ptr<Op> op = std::move(*it);
-        starts_.erase(it);
-        refuse(std::move(op), PTL_E_CANCELLED, "cancelled");
-        break;
-      }
+      auto named = [command](const Op *op) { return has_tag(op, command->tag); };
+      if (std::unique_ptr<Op> op = starts_.take_if(named)) refuse(std::move(op), PTL_E_CANCELLED, "cancelled");
       break;
     }
     case Command::Kind::kListen:
-      listeners_[command->listener_id] = command->listener;
-      if (!watch_listener(command->listener_id, command->listener->fd.get())) accept_failed();
+      listeners_.splice(listeners_.end(), command->listens);
+      if (!watch_listener(listeners_.back().first, listeners_.back().second->fd.get())) accept_failed();
       break;
     case Command::Kind::kAccepted:
       begin_head(*command->listener, std::move(command->fd), std::move(command->peer));
       break;
     case Command::Kind::kUnlisten: {
-      auto found = listeners_.find(command->listener_id);
+      auto found = find_listener(command->listener_id);
       if (found == listeners_.end()) break;
       epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, found->second->fd.get(), nullptr);
       listeners_.erase(found);
@@ -200,6 +194,7 @@ bool Loop::cancel_linked(uint64_t tag) {
 void Loop::publish() {
   counters_.operations.store(under_way_.size(), std::memory_order_relaxed);
   counters_.buffered_bytes.store(buffered_bytes, std::memory_order_relaxed);
+  if (!untold_.empty() || spare_.size() < kSpareCompletions) tell_untold();
   if (completions_.empty()) return;
   const bool waits = engine_->completions()->push(&completions_, urgent_);
   urgent_ = false;
@@ -225,14 +220,10 @@ void Loop::shut_down() {
     if (command.op) refuse(std::move(command.op), PTL_E_SHUTDOWN, "the engine is stopping");
   }
   while (!starts_.empty()) {
-    std::unique_ptr<Op> op = std::move(starts_.front());
-    starts_.pop_front();
-    refuse(std::move(op), PTL_E_SHUTDOWN, "the engine is stopping");
+    refuse(starts_.pop_front(), PTL_E_SHUTDOWN, "the engine is stopping");
   }
   while (!under_way_.empty()) end_early(under_way_.begin()->second.get(), PTL_E_SHUTDOWN);
-  std::vector<Stream *> open;
-  slab_.each([&](Stream *stream) { open.push_back(stream); });
-  for (Stream *stream : open) destroy(stream);
+  slab_.each([this](Stream *stream) { destroy(stream); });
   wheel_.disarm(&accept_pause_);
   wheel_.disarm(&quiet_);
   listeners_.clear();

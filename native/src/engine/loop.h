@@ -6,15 +6,19 @@
 #include <stdint.h>
 
 #include <atomic>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "base/fd.h"
+#include "base/queue.h"
+#include "base/ring.h"
 #include "base/timer_wheel.h"
+#include "engine/completion.h"
 #include "engine/operation.h"
 #include "engine/slab.h"
 #include "engine/stream.h"
@@ -41,6 +45,9 @@ struct Listener {
   uint32_t head_ms;
 };
 
+// Those that a loop watches, by number: few. A list, so that one that is handed over takes no memory.
+using Listeners = std::list<std::pair<uint32_t, std::shared_ptr<Listener>>>;
+
 struct Command {
   enum class Kind { kStart, kCancel, kListen, kUnlisten, kAccepted };
   explicit Command(Kind what) : kind(what) {}
@@ -48,8 +55,9 @@ struct Command {
   Kind kind;
   std::unique_ptr<Op> op;              // kStart
   uint64_t tag = 0;                    // kCancel
-  std::shared_ptr<Listener> listener;  // kListen, kAccepted
-  uint32_t listener_id = 0;            // kListen, kUnlisten
+  Listeners listens;                   // kListen: one
+  std::shared_ptr<Listener> listener;  // kAccepted
+  uint32_t listener_id = 0;            // kUnlisten
   Fd fd;                               // kAccepted, with room taken for it
   std::string peer;                    // kAccepted
 };
@@ -65,6 +73,8 @@ class Loop {
   static constexpr size_t kChunkBytes = 128 << 10;
   // What one direction may move before others get their turn.
   static constexpr size_t kQuantumBytes = 512 << 10;
+  // How many completions a turn can have when there is no memory at all; those beyond wait for some.
+  static constexpr size_t kSpareCompletions = 64;
   // How long a quiet completion may wait for company: nobody notices.
   static constexpr uint64_t kQuietMs = 5;
 
@@ -104,8 +114,9 @@ class Loop {
   static void resume_accepting(void *loop);
   void begin_head(const Listener &listener, Fd fd, std::string peer);
   bool watch_listener(uint32_t id, int fd);
+  Listeners::iterator find_listener(uint32_t id);
 
-  // io.cc: sockets
+  // io.cc: sockets. These two return null, with an errno, when there is no room (EAGAIN) or no memory (ENOMEM)
   Stream *new_stream(Fd fd);
   Stream *place_stream(Fd fd);  // in room that was taken; given back when there is no stream
   bool watch(Stream *stream, bool writability);
@@ -131,18 +142,23 @@ class Loop {
   void start_on_stream(Op *op, Stream *stream);
   void advance(Stream *stream);
   Stream *find_open(ptl_stream handle);
-  Op *enlist(std::unique_ptr<Op> op);
+  Op *enlist(std::unique_ptr<Op> op);  // null, and |op| is refused, when memory is short
   ptl_completion completion_of(const Op *op, int status) const;
   // Each of these ends |op|: nobody may touch it afterwards.
   void complete(Op *op, ptl_completion completion);
   void attach_hello(const Op *op, ptl_completion *completion);
-  void fail(Op *op, int status, const std::string &detail, int sys_errno = 0);
+  void fail(Op *op, int status, std::string_view detail, int sys_errno = 0);
   void fail_with_input(Op *op, Stream *stream, int status, int sys_errno = 0);
   void fail_gone(Op *op, Stream *stream);
   void end_early(Op *op, int status);
-  void tell(ptl_completion completion, bool quiet = false);
+  void out_of_memory(Stream *stream, Op *op);
+  // These two return false where there is no memory to tell it; then |op| is to be put into |untold_|.
+  bool keep(Op *op, ptl_completion completion, Completions *in);
+  bool tell(Op *op, ptl_completion completion, bool quiet = false);
+  void tell_untold();
   void refuse(std::unique_ptr<Op> op, int status, const char *detail);
-  void tell_with_rest(std::unique_ptr<Op> rest, const ptl_completion &because);
+  void tell_with_rest(std::unique_ptr<Op> op, std::unique_ptr<Op> rest, const ptl_completion &because);
+  void be_done_with(std::unique_ptr<Op> op, bool told);
   static void deadline_passed(void *op);
   void try_head(Stream *stream);
   void try_peek(Stream *stream);
@@ -178,7 +194,7 @@ class Loop {
   void finish(Relay *relay, Direction *direction);
   void relay_broken(Relay *relay, Stream *whose);
   void both_done(Relay *relay);
-  void relay_over(Relay *relay, int status, Stream *whose, const std::string &detail, int sys_errno);
+  void relay_over(Relay *relay, int status, Stream *whose, std::string_view detail, int sys_errno);
   void relay_tls_failed(Relay *relay, Stream *whose, const TlsFailure &failure);
   void arm_idle(Relay *relay);
   static void idle_over(void *relay);
@@ -192,16 +208,18 @@ class Loop {
   Counters counters_;
   TimerWheel wheel_;
   Slab slab_;
-  std::vector<std::unique_ptr<Stream>> graves_;  // freed at the end of a turn: somebody may be looking at them
-  std::vector<std::unique_ptr<Op>> ended_;       // likewise
-  std::deque<ptl_stream> ready_;                 // streams that gave up their turn
-  std::deque<std::unique_ptr<Op>> starts_;       // operations whose turn has come
+  Queue<Stream> graves_;    // freed at the end of a turn: somebody may be looking at them
+  Queue<Op> ended_;         // likewise
+  Ring<ptl_stream> ready_;  // streams that gave up their turn; with room for every one there is
+  Queue<Op> starts_;        // operations whose turn has come
   std::unordered_map<uint64_t, std::unique_ptr<Op>> under_way_;
   uint64_t last_key_ = 0;
-  std::vector<ptl_completion> completions_;
+  Completions completions_;
+  Completions spare_;   // room for those that there is no memory for
+  Queue<Op> untold_;    // what ended when there was none left: told as soon as there is
   bool urgent_ = false;  // one of |completions_| must be told at the end of this turn
   Timer quiet_;          // armed when some were left to wait for company
-  std::unordered_map<uint32_t, std::shared_ptr<Listener>> listeners_;
+  Listeners listeners_;
   Timer accept_pause_;
 
   // Scratch memory, one for all streams of the loop.

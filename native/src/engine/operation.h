@@ -59,6 +59,8 @@ struct Op {
   uint64_t started_ns = 0;
   size_t scanned = 0;  // READ_HEAD: bytes known to hold no end. WRITE: bytes handed over
   Timer deadline;
+  std::unique_ptr<Op> next;  // in one of the loop's queues
+  int untold = PTL_OK;       // what it ended in, until there is memory to tell it
   std::unique_ptr<ConnectAttempts> attempts;
   std::unique_ptr<Relay> relay;
 };

@@ -1,5 +1,6 @@
 // The life of operations: start, advance when the socket lets them, end in one completion.
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <new>
@@ -73,6 +74,7 @@ Stream *Loop::find_open(ptl_stream handle) {
   return stream != nullptr && !stream->closing && !stream->connecting ? stream : nullptr;
 }
 
+// What may be short of memory comes first, while |owned| can still be refused.
 Op *Loop::enlist(std::unique_ptr<Op> owned) {
   Op *op = owned.get();
   op->loop = this;
@@ -80,10 +82,16 @@ Op *Loop::enlist(std::unique_ptr<Op> owned) {
   // All accepts of a listener share its tag; they are not cancelled by it.
   bool named = op->tag != 0 && op->kind != PTL_OP_ACCEPT && under_way_.count(op->tag) == 0;
   op->key = named ? op->tag : kOwnKey | ++last_key_;
+  try {
+    std::unique_ptr<Op> &place = under_way_[op->key];
+    place = std::move(owned);
+  } catch (const std::bad_alloc &) {
+    refuse(std::move(owned), PTL_E_NOMEM, kNoMemory);
+    return nullptr;
+  }
   op->deadline.callback = deadline_passed;
   op->deadline.argument = op;
   if (op->deadline_ms != 0) wheel_.arm(&op->deadline, now_ms(), op->deadline_ms);
-  under_way_[op->key] = std::move(owned);
   return op;
 }
 
@@ -98,15 +106,18 @@ void Loop::start(std::unique_ptr<Op> op) {
     Op *under_way = stream->op;
     const bool relaying = under_way != nullptr && under_way->kind == PTL_OP_RELAY;
     if (under_way != nullptr && !relaying) end_early(under_way, PTL_E_CANCELLED);
-    Op *close = enlist(std::move(op));
-    close_stream(stream, close->alert, (close->flags & PTL_FLAG_RESET) != 0, true);
+    // Never enlisted: who is short of memory closes above all, and that takes none.
+    op->started_ns = now_ns_;
+    close_stream(stream, op->alert, (op->flags & PTL_FLAG_RESET) != 0, true);
     // A relay closes both its streams as it ends: this one as it was asked for, so that comes first.
     if (relaying) end_early(under_way, PTL_E_CANCELLED);
-    complete(close, completion_of(close, PTL_OK));
+    const bool told = tell(op.get(), completion_of(op.get(), PTL_OK), (op->flags & PTL_FLAG_QUIET) != 0);
+    if (op->linked) starts_.push_back(std::move(op->linked));
+    be_done_with(std::move(op), told);
     return;
   }
   if (op->kind == PTL_OP_CONNECT) {
-    start_connect(enlist(std::move(op)));
+    if (Op *connect = enlist(std::move(op))) start_connect(connect);
     return;
   }
   Stream *other = op->kind == PTL_OP_RELAY ? find_open(op->other) : nullptr;
@@ -119,10 +130,10 @@ void Loop::start(std::unique_ptr<Op> op) {
     refuse(std::move(op), PTL_E_BUSY, "the stream has an operation under way");
     return;
   }
-  start_on_stream(enlist(std::move(op)), stream);
+  if (Op *under_way = enlist(std::move(op))) start_on_stream(under_way, stream);
 }
 
-void Loop::start_on_stream(Op *op, Stream *stream) {
+void Loop::start_on_stream(Op *op, Stream *stream) try {
   stream->op = op;
   switch (op->kind) {
     case PTL_OP_WRITE:
@@ -130,7 +141,7 @@ void Loop::start_on_stream(Op *op, Stream *stream) {
         stage(stream);
         bool encrypted = stream->tls->write(op->data.data(), op->data.size());
         bool sent = unstage();
-        if (!encrypted && sent) mark_broken(stream, EPROTO);
+        if (!encrypted && sent) mark_broken(stream, stream->tls->short_of_memory() ? ENOMEM : EPROTO);
       } else {
         send_now(stream, op->data.data(), op->data.size());
       }
@@ -148,10 +159,12 @@ void Loop::start_on_stream(Op *op, Stream *stream) {
       break;
   }
   advance(stream);
+} catch (const std::bad_alloc &) {
+  out_of_memory(stream, op);
 }
 
 // advance does what |stream| can do now. It is called whenever that may have changed.
-void Loop::advance(Stream *stream) {
+void Loop::advance(Stream *stream) try {
   if (stream->dead) return;
   if (stream->closing) {
     advance_close(stream);
@@ -177,6 +190,26 @@ void Loop::advance(Stream *stream) {
     default:
       counters_.impossible.fetch_add(1, std::memory_order_relaxed);
   }
+} catch (const std::bad_alloc &) {
+  out_of_memory(stream, stream->op);
+}
+
+// out_of_memory ends |op| of |stream|, in the middle of which memory was short. What had been handed to TLS, or
+// gathered for a socket, is lost, and with it the stream. Each |op| is still there, if only to be swept.
+void Loop::out_of_memory(Stream *stream, Op *op) {
+  const Stream *staged = on_stage_;
+  on_stage_ = nullptr;
+  staged_.clear();
+  Stream *near = op == nullptr ? nullptr : slab_.find(op->stream);
+  Stream *far = op == nullptr ? nullptr : slab_.find(op->other);
+  for (Stream *one : {stream, near, far}) {
+    if (one == nullptr || one->dead) continue;
+    const bool lost = (one->tls && one->tls->drop_rest()) || one == staged;
+    if (lost && !one->broken) mark_broken(one, ENOMEM);
+  }
+  if (op == nullptr) return;
+  auto found = under_way_.find(op->key);
+  if (found != under_way_.end() && found->second.get() == op) end_early(op, PTL_E_NOMEM);
 }
 
 // top_up brings more bytes of the uppermost layer into |stream->in|. It returns whether any came.
@@ -335,13 +368,49 @@ ptl_completion Loop::completion_of(const Op *op, int status) const {
   return completion;
 }
 
-void Loop::tell(ptl_completion completion, bool quiet) {
-  if (completion.tag == 0) {
-    ptl_release(&completion, 1);
-    return;
+// keep puts |completion| of |op| into |in|. Nobody hears of an untagged one.
+bool Loop::keep(Op *op, ptl_completion completion, Completions *in) {
+  if (op->tag != 0) {
+    try {
+      in->push_back(completion);
+      return true;
+    } catch (const std::bad_alloc &) {
+    }
+    if (!spare_.empty()) {
+      spare_.front() = completion;
+      in->splice(in->end(), spare_, spare_.begin());
+      return true;
+    }
   }
-  completions_.push_back(completion);
-  if (!quiet) urgent_ = true;
+  ptl_release(&completion, 1);
+  op->untold = completion.status;
+  return op->tag == 0;
+}
+
+bool Loop::tell(Op *op, ptl_completion completion, bool quiet) {
+  if (!quiet && op->tag != 0) urgent_ = true;
+  return keep(op, completion, &completions_);
+}
+
+void Loop::be_done_with(std::unique_ptr<Op> op, bool told) { (told ? ended_ : untold_).push_back(std::move(op)); }
+
+// tell_untold tells what can be told by now, and sees to it that the rest is tried again.
+void Loop::tell_untold() {
+  while (Op *op = untold_.front()) {
+    ptl_completion completion = completion_of(op, op->untold);
+    if (op->relay) {
+      completion.bytes_out = op->relay->up.bytes;
+      completion.bytes_in = op->relay->down.bytes;
+      completion.first_byte_ns = op->relay->first_byte_ns;
+    }
+    if (!tell(op, completion)) break;
+    ended_.push_back(untold_.pop_front());
+  }
+  if (!untold_.empty() && !quiet_.armed()) wheel_.arm(&quiet_, now_ms(), kQuietMs);
+  try {
+    while (untold_.empty() && spare_.size() < kSpareCompletions) spare_.emplace_back();
+  } catch (const std::bad_alloc &) {
+  }
 }
 
 void Loop::complete(Op *op, ptl_completion completion) {
@@ -359,29 +428,43 @@ void Loop::complete(Op *op, ptl_completion completion) {
   }
   std::unique_ptr<Op> linked = std::move(op->linked);
   const bool quiet = (op->flags & PTL_FLAG_QUIET) != 0 && completion.status == PTL_OK;
-  ended_.push_back(std::move(found->second));
+  std::unique_ptr<Op> owned = std::move(found->second);
   under_way_.erase(found);
-  if (completion.status == PTL_OK) {
-    if (linked) starts_.push_back(std::move(linked));
-    tell(completion, quiet);
-  } else {
-    tell_with_rest(std::move(linked), completion);
+  if (completion.status != PTL_OK) {
+    tell_with_rest(std::move(owned), std::move(linked), completion);
+    return;
   }
+  if (tell(op, completion, quiet)) {
+    if (linked) starts_.push_back(std::move(linked));
+    ended_.push_back(std::move(owned));
+    return;
+  }
+  // What came of it cannot be told, and so it has not succeeded; but a relay is over, whoever hears of it.
+  Stream *made = op->kind == PTL_OP_CONNECT ? slab_.find(completion.stream) : nullptr;
+  if (made != nullptr) destroy(made);
+  if (op->kind != PTL_OP_RELAY) op->untold = PTL_E_NOMEM;
+  untold_.push_back(std::move(owned));
+  if (linked) refuse(std::move(linked), PTL_E_NOMEM, kNoMemory);
 }
 
 // The records of the ClientHello that was sent, after whatever else the completion says.
 void Loop::attach_hello(const Op *op, ptl_completion *completion) {
   Stream *stream = slab_.find(op->stream);
   if (stream == nullptr || !stream->tls) return;
-  std::string hello = stream->tls->take_first_flight();
+  const std::string hello = stream->tls->take_first_flight();
   if (hello.empty()) return;
   const uint32_t said = completion->data_len;
-  if (said != 0) hello.insert(0, reinterpret_cast<const char *>(completion->data), said);
-  attach_text(completion, hello);
-  if (completion->data_len != 0) completion->bytes_out = completion->data_len - said;
+  auto *both = static_cast<uint8_t *>(malloc(said + hello.size()));
+  if (both == nullptr) return;  // everything else is told all the same
+  if (said != 0) memcpy(both, completion->data, said);
+  memcpy(both + said, hello.data(), hello.size());
+  ptl_release(completion, 1);
+  completion->data = both;
+  completion->data_len = said + static_cast<uint32_t>(hello.size());
+  completion->bytes_out = hello.size();
 }
 
-void Loop::fail(Op *op, int status, const std::string &detail, int sys_errno) {
+void Loop::fail(Op *op, int status, std::string_view detail, int sys_errno) {
   ptl_completion completion = completion_of(op, status);
   completion.sys_errno = sys_errno;
   attach_text(&completion, detail);
@@ -410,31 +493,39 @@ void Loop::refuse(std::unique_ptr<Op> op, int status, const char *detail) {
   op->started_ns = now_ns_;
   ptl_completion completion = completion_of(op.get(), status);
   attach_text(&completion, detail);
-  tell_with_rest(std::move(op->linked), completion);
+  std::unique_ptr<Op> rest = std::move(op->linked);
+  tell_with_rest(std::move(op), std::move(rest), completion);
 }
 
 // What failed is told first, then what was linked behind it, for the same reason.
-void Loop::tell_with_rest(std::unique_ptr<Op> rest, const ptl_completion &because) {
-  const std::vector<uint8_t> detail(because.data, because.data + because.data_len);
-  tell(because);
+void Loop::tell_with_rest(std::unique_ptr<Op> op, std::unique_ptr<Op> rest, const ptl_completion &because) {
+  Completions told;
   while (rest) {
     rest->started_ns = now_ns_;
     ptl_completion completion = completion_of(rest.get(), because.status);
     completion.sys_errno = because.sys_errno;
     completion.alert = because.alert;
-    attach_data(&completion, detail.data(), detail.size());
-    tell(completion);
-    rest = std::move(rest->linked);
+    attach_data(&completion, because.data, because.data_len);
+    std::unique_ptr<Op> following = std::move(rest->linked);
+    const bool kept = keep(rest.get(), completion, &told);
+    be_done_with(std::move(rest), kept);
+    rest = std::move(following);
   }
+  const bool heard = tell(op.get(), because);
+  be_done_with(std::move(op), heard);
+  urgent_ = urgent_ || !told.empty();
+  completions_.splice(completions_.end(), told);
 }
 
 // end_early ends |op| for a reason from outside: its deadline, a cancellation, the engine's stop.
 void Loop::end_early(Op *op, int status) {
   switch (op->kind) {
     case PTL_OP_RELAY:
+      if (!op->relay) break;  // it could not begin
       relay_over(op->relay.get(), status, nullptr, ptl_status_name(status), 0);
       return;
     case PTL_OP_CONNECT:
+      if (!op->attempts) break;
       connect_over(op, nullptr, status);
       return;
     case PTL_OP_ACCEPT:

@@ -35,7 +35,8 @@ class Slab {
   explicit Slab(uint32_t loop, uint32_t first_generation = 1)
       : loop_(loop), first_generation_(first_generation) {}
 
-  // add takes |stream| over and gives it a handle; it returns null when the loop has no more room.
+  // add takes |stream| over and gives it a handle; it returns null when the loop has no more room. It throws
+  // std::bad_alloc, changing nothing, when memory is short.
   Stream *add(std::unique_ptr<Stream> stream) {
     uint32_t index;
     if (!free_.empty()) {
@@ -44,6 +45,7 @@ class Slab {
     } else {
       if (slots_.size() >= kMaxStreamsPerLoop) return nullptr;
       index = static_cast<uint32_t>(slots_.size());
+      free_.reserve(slots_.size() + 1);  // so that |remove| cannot fail
       slots_.emplace_back();
       slots_.back().generation = first_generation_;
     }
@@ -75,6 +77,7 @@ class Slab {
 
   uint32_t count() const { return count_; }
 
+  // each calls |visit| for every stream; it may remove the one that it was given.
   template <typename F>
   void each(F visit) {
     for (size_t i = 0; i < slots_.size(); i++) {

@@ -55,6 +55,7 @@ struct Stream final : public Sink {
   bool queued = false;    // waits for its next turn
   uint32_t attempt = 0;   // connecting: which of the addresses
   uint32_t connects = 0;  // connects under way beside it
+  std::unique_ptr<Stream> next;  // dead: in the loop's queue of those
 };
 
 }  // namespace ptl

@@ -13,6 +13,15 @@
 
 namespace ptl {
 
+namespace {
+
+// Why |to| could not be written to: where there is no TLS, only memory can have been short.
+int status_of_unwritten(const Stream *to) {
+  return !to->tls || to->tls->short_of_memory() ? PTL_E_NOMEM : PTL_E_TLS;
+}
+
+}  // namespace
+
 void Loop::start_relay(Op *op, Stream *stream) {
   Stream *other = slab_.find(op->other);
   op->relay = std::make_unique<Relay>();
@@ -133,7 +142,8 @@ bool Loop::pump_tls(Relay *relay, Direction *direction, size_t *budget) {
   if (!sent) {
     lose(relay, direction);
   } else if (!written || !kept) {
-    relay_over(relay, PTL_E_TLS, written ? from : to, "a record could not be written", 0);
+    const int status = written ? PTL_E_NOMEM : status_of_unwritten(to);
+    relay_over(relay, status, written ? from : to, "a record could not be written", 0);
   } else if (last == -1) {
     from->ended = true;
     direction->ended = true;
@@ -181,7 +191,7 @@ bool Loop::forward(Relay *relay, Direction *direction, const uint8_t *bytes, siz
     return false;
   }
   if (!encrypted) {
-    relay_over(relay, PTL_E_TLS, to, "a record could not be written", 0);
+    relay_over(relay, status_of_unwritten(to), to, "a record could not be written", 0);
     return false;
   }
   return true;
@@ -252,17 +262,19 @@ void Loop::relay_broken(Relay *relay, Stream *whose) {
     relay_over(relay, PTL_OK, nullptr, "", 0);
     return;
   }
-  relay_over(relay, reset ? PTL_E_RESET : PTL_E_IO, whose, strerror(error), error);
+  const int status = reset ? PTL_E_RESET : error == ENOMEM ? PTL_E_NOMEM : PTL_E_IO;
+  relay_over(relay, status, whose, strerror(error), error);
 }
 
 void Loop::relay_tls_failed(Relay *relay, Stream *whose, const TlsFailure &failure) {
   // Past its handshake a connection fails in one way, whatever the library calls what came (a record of another
   // version is one); what it was is in the detail.
-  const int status = failure.status == PTL_E_ALERT ? PTL_E_ALERT : PTL_E_TLS;
+  const bool told = failure.status == PTL_E_ALERT || failure.status == PTL_E_NOMEM;
+  const int status = told ? failure.status : PTL_E_TLS;
   relay_over(relay, status, whose, failure.detail, 0);
 }
 
-void Loop::relay_over(Relay *relay, int status, Stream *whose, const std::string &detail,
+void Loop::relay_over(Relay *relay, int status, Stream *whose, std::string_view detail,
                       int sys_errno) {
   if (relay->over) return;
   relay->over = true;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <new>
 #include <utility>
 
@@ -62,14 +63,17 @@ int status_of_reason(int reason, bool saw_record) {
 }  // namespace
 
 const BIO_METHOD *LayerCallbacks::bio_method() {
-  static BIO_METHOD *method = [] {
-    BIO_METHOD *made = BIO_meth_new(0, "polytls layer");
-    BIO_meth_set_read(made, bio_read);
-    BIO_meth_set_write(made, bio_write);
-    BIO_meth_set_ctrl(made, bio_ctrl);
-    return made;
-  }();
-  return method;
+  static std::atomic<BIO_METHOD *> method{nullptr};
+  BIO_METHOD *known = method.load(std::memory_order_acquire);
+  if (known != nullptr) return known;
+  BIO_METHOD *made = BIO_meth_new(0, "polytls layer");
+  if (made == nullptr) return nullptr;  // whoever comes next tries again
+  BIO_meth_set_read(made, bio_read);
+  BIO_meth_set_write(made, bio_write);
+  BIO_meth_set_ctrl(made, bio_ctrl);
+  if (method.compare_exchange_strong(known, made, std::memory_order_acq_rel)) return made;
+  BIO_meth_free(made);
+  return known;
 }
 
 int LayerCallbacks::bio_read(BIO *bio, char *out, int size) {
@@ -90,7 +94,7 @@ int LayerCallbacks::bio_write(BIO *bio, const char *in, int size) {
 
 long LayerCallbacks::bio_ctrl(BIO *, int command, long, void *) { return command == BIO_CTRL_FLUSH; }
 
-ssl_verify_result_t LayerCallbacks::verify(SSL *ssl, uint8_t *out_alert) {
+ssl_verify_result_t LayerCallbacks::verify(SSL *ssl, uint8_t *out_alert) try {
   TlsLayer *self = layer(ssl);
   // A server that does not take the encrypted hello proves to be the one that published the config: only then is it
   // believed, and only as to which configs to try next (RFC 9849 section 6.1.7).
@@ -109,6 +113,10 @@ ssl_verify_result_t LayerCallbacks::verify(SSL *ssl, uint8_t *out_alert) {
   if (self->extra_->verdict.ok) return ssl_verify_ok;
   *out_alert = static_cast<uint8_t>(SSL_alert_from_verify_result(self->extra_->verdict.error));
   return ssl_verify_invalid;
+} catch (const std::bad_alloc &) {
+  layer(ssl)->short_of_memory_ = true;
+  *out_alert = SSL_AD_INTERNAL_ERROR;
+  return ssl_verify_invalid;
 }
 
 int LayerCallbacks::select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_t *in,
@@ -125,15 +133,18 @@ int LayerCallbacks::select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len,
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-int LayerCallbacks::new_session(SSL *ssl, SSL_SESSION *session) {
+int LayerCallbacks::new_session(SSL *ssl, SSL_SESSION *session) try {
   TlsLayer *self = layer(ssl);
   if (!self->session_key_) return 0;
   const uint8_t *ticket;
   size_t ticket_len;
   SSL_SESSION_get0_ticket(session, &ticket, &ticket_len);
   if (ticket_len > kMaxTicketBytes) return 0;
-  self->client_context_->sessions()->put(*self->session_key_, bssl::UniquePtr<SSL_SESSION>(session));
+  self->client_context_->sessions()->put(*self->session_key_, bssl::UpRef(session));
+  SSL_SESSION_free(session);
   return 1;  // the session is ours
+} catch (const std::bad_alloc &) {
+  return 0;  // not kept
 }
 
 void LayerCallbacks::message(int is_write, int, int content_type, const void *, size_t, SSL *ssl, void *) {
@@ -212,6 +223,13 @@ bool TlsLayer::keep_rest() {
   return kept;
 }
 
+bool TlsLayer::drop_rest() {
+  TlsLayer *layer = lowest();
+  const bool some = layer->chunk_len_ != 0;
+  layer->chunk_len_ = 0;
+  return some;
+}
+
 bool TlsLayer::has_received() const {
   return !received_.empty() || (below_ && below_->has_received());
 }
@@ -274,18 +292,37 @@ std::string TlsLayer::take_first_flight() {
   return flight;
 }
 
+// A hello that was not kept whole is not kept at all.
+void TlsLayer::keep_flight(const uint8_t *bytes, size_t size) try {
+  first_flight_->append(reinterpret_cast<const char *>(bytes), size);
+} catch (const std::bad_alloc &) {
+  first_flight_.reset();
+}
+
 bool TlsLayer::write_below(const uint8_t *bytes, size_t size) {
   if (!handshaken_ && extra_->wants_ech && !extra_->encrypted_hello) {
     extra_->would_be_clear = true;  // BoringSSL goes on without ECH where it cannot be used; we do not
     return false;
   }
-  if (first_flight_ && !saw_byte_) first_flight_->append(reinterpret_cast<const char *>(bytes), size);
+  if (first_flight_ && !saw_byte_) keep_flight(bytes, size);
   if (!handshaken_ && !flight_sent_) note_flight(bytes, size);
-  if (below_) return below_->write(bytes, size);
-  return sink_->emit(bytes, size);
+  const bool written = below_ ? below_->write(bytes, size) : sink_->emit(bytes, size);
+  if (!written) short_of_memory_ = below_ ? below_->short_of_memory_ : true;
+  return written;
 }
 
 TlsLayer::Step TlsLayer::handshake(TlsFailure *out_failure) {
+  try {
+    return step(out_failure);
+  } catch (const std::bad_alloc &) {
+    ERR_clear_error();
+    out_failure->status = PTL_E_NOMEM;
+    out_failure->detail.clear();
+    return Step::kFailed;
+  }
+}
+
+TlsLayer::Step TlsLayer::step(TlsFailure *out_failure) {
   ERR_clear_error();
   int result = SSL_do_handshake(ssl_.get());
   if (result == 1) {
@@ -316,6 +353,12 @@ TlsLayer::Step TlsLayer::handshake(TlsFailure *out_failure) {
 }
 
 void TlsLayer::explain(TlsFailure *out) {
+  if (short_of_memory_) {
+    out->status = PTL_E_NOMEM;
+    out->alert = sent_alert_;
+    ERR_clear_error();
+    return;
+  }
   const char *data = nullptr;
   int flags = 0;
   uint32_t error = ERR_peek_error_line_data(nullptr, nullptr, &data, &flags);
@@ -350,7 +393,7 @@ void TlsLayer::explain(TlsFailure *out) {
   ERR_clear_error();
 }
 
-int TlsLayer::read(uint8_t *out, size_t size, TlsFailure *out_failure) {
+int TlsLayer::read(uint8_t *out, size_t size, TlsFailure *out_failure) try {
   int n = SSL_read(ssl_.get(), out, static_cast<int>(size));
   if (n > 0) return n;
   switch (SSL_get_error(ssl_.get(), n)) {
@@ -365,12 +408,18 @@ int TlsLayer::read(uint8_t *out, size_t size, TlsFailure *out_failure) {
       explain(out_failure);
       return -2;
   }
+} catch (const std::bad_alloc &) {  // for its sentence
+  ERR_clear_error();
+  out_failure->status = PTL_E_NOMEM;
+  out_failure->detail.clear();
+  return -2;
 }
 
 bool TlsLayer::write(const uint8_t *bytes, size_t size) {
   while (size != 0) {
     int n = SSL_write(ssl_.get(), bytes, static_cast<int>(std::min<size_t>(size, 1 << 20)));
     if (n <= 0) {
+      short_of_memory_ = short_of_memory_ || out_of_memory();
       ERR_clear_error();
       return false;
     }

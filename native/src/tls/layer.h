@@ -64,15 +64,21 @@ class TlsLayer {
   // must be called, which copies what was not consumed. A layer over another hands both on to the lowest.
   void supply(const uint8_t *bytes, size_t size);
   bool keep_rest();
+  // drop_rest forgets what was supplied and not consumed, and returns whether that was anything.
+  bool drop_rest();
   // received is where bytes belong that came before the layer was there.
   Buffer *received() { return &received_; }
   bool has_received() const;
 
+  // Nothing here throws once a layer is made: who calls is often BoringSSL, which knows no exceptions. Where memory
+  // is short for a sentence there is none, and where it is for more, the status is PTL_E_NOMEM.
   Step handshake(TlsFailure *out_failure);
 
   // read returns plaintext bytes (> 0), 0 when it wants more ciphertext, -1 on close_notify, -2 on failure.
   int read(uint8_t *out, size_t size, TlsFailure *out_failure);
+  // write returns false where it cannot be: |short_of_memory| says whether that was the reason.
   bool write(const uint8_t *bytes, size_t size);
+  bool short_of_memory() const { return short_of_memory_; }
   // close_notify says goodbye once, if the handshake is done.
   void close_notify();
   void fatal_alert(uint8_t alert);
@@ -95,7 +101,9 @@ class TlsLayer {
   bool attach(bssl::UniquePtr<SSL> ssl, std::unique_ptr<TlsLayer> *below);
   int read_below(uint8_t *out, size_t size);
   bool write_below(const uint8_t *bytes, size_t size);
+  Step step(TlsFailure *out_failure);
   void explain(TlsFailure *out);
+  void keep_flight(const uint8_t *bytes, size_t size);
   void note_flight(const uint8_t *bytes, size_t size);
   void note_read(const uint8_t *bytes, size_t size);
   TlsLayer *lowest();
@@ -129,6 +137,7 @@ class TlsLayer {
   bool offered_session_ = false;
   bool below_closed_ = false;
   bool trouble_below_ = false;
+  bool short_of_memory_ = false;
   uint8_t sent_alert_ = 0;
 };
 

@@ -18,13 +18,15 @@ class SessionCache {
  public:
   static constexpr size_t kMaxSessions = 1024;  // about 2 KB each, certificates aside
 
-  // put keeps |session| as the newest of |key|.
+  // put keeps |session| as the newest of |key|. It throws std::bad_alloc, keeping nothing, when memory is short.
   void put(const std::string &key, bssl::UniquePtr<SSL_SESSION> session) {
     std::lock_guard<std::mutex> lock(mutex_);
     drop(key);
     while (entries_.size() >= kMaxSessions) drop(std::string(order_.front()));
-    order_.push_back(key);
-    entries_[key] = {std::move(session), std::prev(order_.end())};
+    std::list<std::string> newest(1, key);
+    Entry &entry = entries_[key];
+    order_.splice(order_.end(), newest);
+    entry = {std::move(session), std::prev(order_.end())};
   }
 
   // take returns the session of |key|, or null. A single-use one leaves the cache.

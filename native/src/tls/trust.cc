@@ -6,6 +6,8 @@
 #include <openssl/x509.h>
 #include <string.h>
 
+#include <new>
+
 #include "base/clock.h"
 #include "base/guard.h"
 #include "base/text.h"
@@ -46,6 +48,15 @@ std::string detail_of(int error, int depth, const X509 *certificate) {
   return std::string(X509_verify_cert_error_string(error)) + " (depth " + std::to_string(depth) +
          ", subject " + name_text(X509_get_subject_name(certificate)) + ", issuer " +
          name_text(X509_get_issuer_name(certificate)) + ")";
+}
+
+// sparing does what can be left undone where memory is short: a verdict is no worse for not being remembered.
+template <typename F>
+void sparing(F remember) {
+  try {
+    remember();
+  } catch (const std::bad_alloc &) {
+  }
 }
 
 Verdict refused(int error, std::string detail) { return {false, error, std::move(detail)}; }
@@ -104,10 +115,14 @@ Verdict ptl_trust::verify(const STACK_OF(CRYPTO_BUFFER) *chain, const std::strin
     if (!leaf) return refused(X509_V_ERR_UNSPECIFIED, "upstream's certificate cannot be parsed");
     Verdict verdict = verify_path(chain, leaf.get());
     if (!verdict.ok) return verdict;
-    if (caches) remember_leaf(chain_key, until_ns, leaf.get());
+    if (caches) {
+      sparing([&] { remember_leaf(chain_key, until_ns, leaf.get()); });
+    }
   }
   Verdict verdict = verify_name(leaf.get(), name);
-  if (caches && verdict.ok) remember(key, until_ns);
+  if (caches && verdict.ok) {
+    sparing([&] { remember(key, until_ns); });
+  }
   return verdict;
 }
 
@@ -152,8 +167,10 @@ void ptl_trust::remember(const Key &key, uint64_t until_ns) {
     cache_.erase(order_.front());
     order_.pop_front();
   }
-  order_.push_back(key);
-  cache_[key] = {until_ns, std::prev(order_.end())};
+  std::list<Key> newest(1, key);
+  Entry &entry = cache_[key];
+  order_.splice(order_.end(), newest);
+  entry = {until_ns, std::prev(order_.end())};
 }
 
 bssl::UniquePtr<X509> ptl_trust::remembered_leaf(const Key &chain, uint64_t *out_until_ns) {
