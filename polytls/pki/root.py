@@ -34,6 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from polytls.errors import CAError
 from polytls.pki import store
 from polytls.pki.passphrase import read_passphrase
+from polytls.pki.template import SignatureAlgorithm
 from polytls.settings import RootKey
 
 if TYPE_CHECKING:
@@ -92,9 +93,19 @@ class RootCA:
         """Whether a signature costs tens of microseconds (ECDSA) and not hundreds (RSA)."""
         return isinstance(self._key, ec.EllipticCurvePrivateKey)
 
-    def sign_leaf(self, builder: x509.CertificateBuilder) -> x509.Certificate:
-        """Sign a leaf: RSA PKCS #1 v1.5 or ECDSA. For `polytls.pki.leaf` alone. Thread-safe."""
-        return builder.sign(self._key, _signature_hash(self._key))
+    @property
+    def signature_algorithm(self) -> SignatureAlgorithm:
+        """How `sign_leaf` signs."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return SignatureAlgorithm.RSA_SHA256
+        if isinstance(_signature_hash(self._key), hashes.SHA384):
+            return SignatureAlgorithm.ECDSA_SHA384
+        return SignatureAlgorithm.ECDSA_SHA256
+
+    def sign_leaf(self, tbs: bytes) -> bytes:
+        """The signature of a leaf's TBSCertificate: RSA PKCS #1 v1.5 or ECDSA. For `polytls.pki.leaf` alone.
+        Thread-safe."""
+        return _signature(self._key, tbs)
 
     def __repr__(self) -> str:
         return f"RootCA({self.subject}, sha256 {self.fingerprint_sha256}, until {self.not_after:%Y-%m-%d})"
@@ -412,13 +423,20 @@ def _signs(key: SigningKey, certificate: x509.Certificate) -> bool:
         match key:
             case rsa.RSAPrivateKey():
                 assert isinstance(public, rsa.RSAPublicKey)
-                public.verify(key.sign(text, padding.PKCS1v15(), digest), text, padding.PKCS1v15(), digest)
+                public.verify(_signature(key, text), text, padding.PKCS1v15(), digest)
             case ec.EllipticCurvePrivateKey():
                 assert isinstance(public, ec.EllipticCurvePublicKey)
-                public.verify(key.sign(text, ec.ECDSA(digest)), text, ec.ECDSA(digest))
+                public.verify(_signature(key, text), text, ec.ECDSA(digest))
     except (InvalidSignature, ValueError, InternalError):
         return False
     return True
+
+
+def _signature(key: SigningKey, data: bytes) -> bytes:
+    digest = _signature_hash(key)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(data, padding.PKCS1v15(), digest)
+    return key.sign(data, ec.ECDSA(digest))
 
 
 def _signature_hash(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:
