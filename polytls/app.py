@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polytls.engine import Engine
+from polytls.engine import Credential, Engine
 from polytls.errors import ConfigError, EngineError, ProfileError
 from polytls.events import Draining, LeafMinted, Listening, TunnelRecord, Warned, note_of
 from polytls.fingerprint.known import KnownJa4
@@ -40,7 +40,6 @@ from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
 from polytls.telemetry.otlp.plan import plan
 
 if TYPE_CHECKING:
-    from polytls.engine import Credential
     from polytls.events import Event, EventSink
     from polytls.pki.audit import MintEvent
     from polytls.pki.cache import LeafCache
@@ -271,7 +270,7 @@ class App:
 
     def _audit(self, event: MintEvent) -> None:
         # On a minting thread; a sink only queues.
-        until = event.not_after.strftime("%Y-%m-%d")
+        until = event.not_after.date().isoformat()
         self._sink(LeafMinted(event.host, event.kind.value, event.serial_hex, until))
 
 
@@ -482,6 +481,4 @@ def _leaf_kinds(wanted: LeafKey) -> tuple[LeafKind, LeafKind]:
 
 
 def _credential(keys: LeafKeys, leaf: Leaf) -> Credential:
-    from polytls.engine import Credential
-
     return Credential(leaf.chain_der, keys.private_der(leaf.kind))

@@ -43,6 +43,7 @@ LEAF_RSA_BITS = 2048
 # bound leaves of private roots too allow more (Apple: 825 days), so this is accepted everywhere.
 MAX_LEAF_DAYS = 397
 BACKDATE = timedelta(days=1)
+_LONGEST: Final = timedelta(days=MAX_LEAF_DAYS, seconds=-1)  # both ends belong to the validity (§4.1.2.5)
 MAX_COMMON_NAME_CHARS = 64  # ub-common-name, RFC 5280 appendix A.1
 MAX_DNS_NAME_CHARS = 253  # RFC 1035 §2.3.4: 255 octets on the wire
 # What `polytls.wire.authority` accepts: deployed names break the host name rule (RFC 1123 §2.1). A wildcard
@@ -172,15 +173,14 @@ def _subject(host: str) -> Subject:
 
 def _validity(root: RootCA, now: datetime, days: int) -> tuple[datetime, datetime]:
     now = now.astimezone(timezone.utc).replace(microsecond=0)
-    if not root.not_before <= now < root.not_after:
+    begin, end = root.not_before, root.not_after
+    if not begin <= now < end:
         raise _failed(
-            f"the root CA is valid from {root.not_before:%Y-%m-%d} to {root.not_after:%Y-%m-%d} and this"
-            " machine's clock is outside of that: correct the clock, or replace the root CA and restart"
+            f"the root CA is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d} and this machine's clock is"
+            " outside of that: correct the clock, or replace the root CA and restart"
         )
-    not_before = max(now - BACKDATE, root.not_before)
-    # Both ends belong to the validity (§4.1.2.5), hence the second less.
-    longest = not_before + timedelta(days=MAX_LEAF_DAYS) - timedelta(seconds=1)
-    return not_before, min(now + timedelta(days=days), longest, root.not_after)
+    not_before = max(now - BACKDATE, begin)
+    return not_before, min(now + timedelta(days=days), not_before + _LONGEST, end)
 
 
 def _template(root: RootCA, key: LeafKey) -> LeafTemplate:
