@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polytls.engine import Engine
+from polytls.engine import Credential, Engine
 from polytls.errors import EngineError, ProfileError
 from polytls.events import Draining, LeafMinted, Listening, Warned
 from polytls.fingerprint.known import KnownJa4
@@ -27,7 +27,6 @@ from polytls.started import ListenError
 from polytls.telemetry.counters import Counters, EngineCounters, LeafCounters
 
 if TYPE_CHECKING:
-    from polytls.engine import Credential
     from polytls.events import EventSink
     from polytls.pki.audit import MintEvent
     from polytls.pki.cache import LeafCache
@@ -233,7 +232,7 @@ class App:
 
     def _audit(self, event: MintEvent) -> None:
         # On a minting thread; a sink only queues.
-        until = event.not_after.strftime("%Y-%m-%d")
+        until = event.not_after.date().isoformat()
         self._sink(LeafMinted(event.host, event.kind.value, event.serial_hex, until))
 
 
@@ -251,6 +250,4 @@ def _leaf_kinds(wanted: LeafKey) -> tuple[LeafKind, LeafKind]:
 
 
 def _credential(keys: LeafKeys, leaf: Leaf) -> Credential:
-    from polytls.engine import Credential
-
     return Credential(leaf.chain_der, keys.private_der(leaf.kind))

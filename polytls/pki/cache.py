@@ -29,7 +29,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.pki.audit import AuditSink, MintEvent
@@ -104,7 +104,8 @@ class LeafCache(Generic[T]):
         self._pool = ThreadPoolExecutor(MINT_THREADS, thread_name_prefix="polytls-mint")
         self._lock = Lock()
         self._entries: OrderedDict[_Key, _Entry[T]] = OrderedDict()  # the least recently used first
-        self._in_flight: dict[_Key, Future[T]] = {}
+        # None: being minted on the spot, and nobody else has asked yet.
+        self._in_flight: dict[_Key, Future[T] | None] = {}
         self._closed = False
         self._hits = self._misses = self._mints = self._failures = self._evictions = 0
 
@@ -139,14 +140,11 @@ class LeafCache(Generic[T]):
         if not (self._root.signs_fast and kind is LeafKind.ECDSA):  # whose key is there from the start
             return self.mint(host, kind)
         key = (host, kind)
-        future: Future[T] = Future()
-        future.set_running_or_notify_cancel()
         with self._lock:
-            ours = not self._closed and self._in_flight.setdefault(key, future) is future
-        if not ours:
-            return self.mint(host, kind)
-        self._run(key, future)
-        return future if future.exception() else future.result()
+            ours = not self._closed and key not in self._in_flight
+            if ours:
+                self._in_flight[key] = None
+        return self._run(key) if ours else self.mint(host, kind)
 
     def mint(self, host: str, kind: LeafKind) -> Future[T]:
         """Return a future of the value for `host`: cached by now, being minted, or minted from here on.
@@ -160,8 +158,10 @@ class LeafCache(Generic[T]):
             shared = self._in_flight.get(key)
             if shared is not None:
                 return shared
-            future: Future[T] = Future()
-            future.set_running_or_notify_cancel()  # from here on, cancel() is refused
+            future: Future[T] = _uncancellable()
+            if key in self._in_flight:  # on the spot, by another thread, which finds the future there
+                self._in_flight[key] = future
+                return future
             if self._closed:
                 future.set_exception(_closed())
                 return future
@@ -170,7 +170,7 @@ class LeafCache(Generic[T]):
                 future.set_result(entry.value)
                 return future
             self._in_flight[key] = future
-            self._pool.submit(self._run, key, future)
+            self._pool.submit(self._run, key)
             return future
 
     def stats(self) -> CacheStats:
@@ -197,27 +197,31 @@ class LeafCache(Generic[T]):
             abandoned, self._in_flight = self._in_flight, {}
             self._entries.clear()
         for future in abandoned.values():
-            future.set_exception(_closed())
+            if future is not None:
+                future.set_exception(_closed())
 
     def __repr__(self) -> str:
         return f"LeafCache({self.stats()})"
 
-    def _run(self, key: _Key, future: Future[T]) -> None:
-        """Mint, on a thread of the pool, and settle the future in every case."""
+    def _run(self, key: _Key) -> T | Future[T]:
+        """Mint, and settle the future if there is one: the pool's work, and `obtain`'s, to which the answer
+        is. A failure is in a future in any case."""
         try:
             entry = self._mint(key)
         except BaseException as error:  # noqa: BLE001  not ours to judge: whoever waits gets it
             with self._lock:
                 self._failures += 1
-                del self._in_flight[key]
-            future.set_exception(error)
-            return
+                failed = self._in_flight.pop(key, None) or _uncancellable()
+            failed.set_exception(error)
+            return failed
         with self._lock:
             # One step, so that no third caller finds neither the entry nor the mint.
             evicted = self._insert(key, entry)
-            del self._in_flight[key]
-        future.set_result(entry.value)
+            future = self._in_flight.pop(key, None)
+        if future is not None:
+            future.set_result(entry.value)
         del evicted  # only now, outside the lock: what it releases is not known here
+        return entry.value
 
     def _mint(self, key: _Key) -> _Entry[T]:
         host, kind = key
@@ -255,6 +259,13 @@ def _serial_hex(serial: int) -> str:
     """Whole octets, as DER holds them and viewers print them."""
     digits = f"{serial:X}"
     return digits.zfill(len(digits) + len(digits) % 2)
+
+
+def _uncancellable() -> Future[Any]:
+    """A future whose cancel() is refused."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
 
 
 def _closed() -> ProxyError:

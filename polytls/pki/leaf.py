@@ -21,6 +21,7 @@ import ipaddress
 import re
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -29,9 +30,10 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from polytls.errors import Kind, ProxyError, Side, Stage
+from polytls.pki.template import LeafTemplate, Subject
 
 if TYPE_CHECKING:
     from polytls.pki.root import RootCA
@@ -41,11 +43,12 @@ LEAF_RSA_BITS = 2048
 # bound leaves of private roots too allow more (Apple: 825 days), so this is accepted everywhere.
 MAX_LEAF_DAYS = 397
 BACKDATE = timedelta(days=1)
+_LONGEST: Final = timedelta(days=MAX_LEAF_DAYS, seconds=-1)  # both ends belong to the validity (§4.1.2.5)
 MAX_COMMON_NAME_CHARS = 64  # ub-common-name, RFC 5280 appendix A.1
 MAX_DNS_NAME_CHARS = 253  # RFC 1035 §2.3.4: 255 octets on the wire
 # What `polytls.wire.authority` accepts: deployed names break the host name rule (RFC 1123 §2.1). A wildcard
 # is no host.
-_LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_DNS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 
 _NOT_A_CA: Final = x509.BasicConstraints(ca=False, path_length=None)
 _FOR_TLS_SERVERS: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -84,10 +87,11 @@ class LeafKey:
 class LeafKeys:
     """The private keys of all leaves of this process. Made by `LeafKeys.generate`."""
 
-    __slots__ = ("_by_kind",)
+    __slots__ = ("_by_kind", "_templates")
 
     def __init__(self, by_kind: dict[LeafKind, Future[LeafKey]]) -> None:
         self._by_kind = by_kind
+        self._templates: dict[LeafKind, tuple[RootCA, LeafTemplate]] = {}
 
     @classmethod
     def generate(cls) -> LeafKeys:
@@ -108,6 +112,15 @@ class LeafKeys:
     def key(self, kind: LeafKind) -> LeafKey:
         """Return the key of that kind, waiting until it is generated."""
         return self._by_kind[kind].result()
+
+    def template(self, root: RootCA, kind: LeafKind) -> LeafTemplate:
+        """Return what the leaves under `root` with the key of that kind have in common, waiting as `key`
+        does. That of the last root is kept: a process has one."""
+        known = self._templates.get(kind)
+        if known is None or known[0] is not root:
+            # Two threads may both come here; what they make is the same.
+            known = self._templates[kind] = (root, _template(root, self.key(kind)))
+        return known[1]
 
     def _fulfil(self, kind: LeafKind) -> None:
         future = self._by_kind[kind]
@@ -131,35 +144,11 @@ def mint_leaf(root: RootCA, keys: LeafKeys, host: str, kind: LeafKind, *, now: d
     `now`; ValueError if `days` is not in 1..`MAX_LEAF_DAYS`.
     """
     check_days(days)
-    name = _general_name(host)
+    subject = _subject(host)
     not_before, not_after = _validity(root, now, days)
-    key = keys.key(kind)
     serial = x509.random_serial_number()  # 159 random bits: positive, at most 20 octets (§4.1.2.2)
-    subject = _subject(name)
-    certificate = root.sign_leaf(
-        x509.CertificateBuilder()
-        .issuer_name(root.certificate.subject)
-        .subject_name(subject)
-        .public_key(key.public_key)
-        .serial_number(serial)
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
-        .add_extension(_NOT_A_CA, critical=True)
-        .add_extension(key.usage, critical=True)
-        .add_extension(_FOR_TLS_SERVERS, critical=False)
-        .add_extension(key.identifier, critical=False)
-        .add_extension(root.authority_key_identifier, critical=False)
-        .add_extension(x509.SubjectAlternativeName([name]), critical=not len(subject.rdns))
-    )
-    leaf_der = certificate.public_bytes(serialization.Encoding.DER)
-    return Leaf(
-        host=host,
-        kind=kind,
-        serial=serial,
-        not_before=not_before,
-        not_after=not_after,
-        chain_der=(leaf_der, *root.sent_with_leaf),
-    )
+    leaf_der = keys.template(root, kind).certificate(serial, not_before, not_after, subject)
+    return Leaf(host, kind, serial, not_before, not_after, (leaf_der, *root.sent_with_leaf))
 
 
 def check_days(days: int) -> None:
@@ -168,38 +157,46 @@ def check_days(days: int) -> None:
         raise ValueError(f"a leaf is valid for 1 to {MAX_LEAF_DAYS} days, not {days}")
 
 
-def _general_name(host: str) -> x509.DNSName | x509.IPAddress:
+def _subject(host: str) -> Subject:
     """RFC 5280 §4.2.1.6: an address is an iPAddress, anything else a dNSName without the final dot."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        name = host.removesuffix(".")
-        if len(name) <= MAX_DNS_NAME_CHARS and all(map(_LABEL.fullmatch, name.split("."))):
-            return x509.DNSName(name)
-    else:
-        if not getattr(address, "scope_id", None):  # a zone (fe80::1%eth0) means nothing to anyone else
-            return x509.IPAddress(address)
-    raise _failed(f"the host {host!r} is neither a DNS name nor an address: no certificate can name it")
-
-
-def _subject(name: x509.DNSName | x509.IPAddress) -> x509.Name:
-    text = str(name.value)
-    if len(text) > MAX_COMMON_NAME_CHARS:
-        return x509.Name([])
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    if ":" in host or host[-1:].isdigit():  # else it is no address
+        with suppress(ValueError):
+            address = ipaddress.ip_address(host)
+            if getattr(address, "scope_id", None):  # a zone (fe80::1%eth0) means nothing to anyone else
+                raise _unnameable(host)
+            return Subject(address.packed, True, str(address))
+    name = host.removesuffix(".")
+    if len(name) <= MAX_DNS_NAME_CHARS and _DNS_NAME.fullmatch(name):
+        return Subject(name.encode("ascii"), False, name if len(name) <= MAX_COMMON_NAME_CHARS else None)
+    raise _unnameable(host)
 
 
 def _validity(root: RootCA, now: datetime, days: int) -> tuple[datetime, datetime]:
     now = now.astimezone(timezone.utc).replace(microsecond=0)
-    if not root.not_before <= now < root.not_after:
+    begin, end = root.not_before, root.not_after
+    if not begin <= now < end:
         raise _failed(
-            f"the root CA is valid from {root.not_before:%Y-%m-%d} to {root.not_after:%Y-%m-%d} and this"
-            " machine's clock is outside of that: correct the clock, or replace the root CA and restart"
+            f"the root CA is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d} and this machine's clock is"
+            " outside of that: correct the clock, or replace the root CA and restart"
         )
-    not_before = max(now - BACKDATE, root.not_before)
-    # Both ends belong to the validity (§4.1.2.5), hence the second less.
-    longest = not_before + timedelta(days=MAX_LEAF_DAYS) - timedelta(seconds=1)
-    return not_before, min(now + timedelta(days=days), longest, root.not_after)
+    not_before = max(now - BACKDATE, begin)
+    return not_before, min(now + timedelta(days=days), not_before + _LONGEST, end)
+
+
+def _template(root: RootCA, key: LeafKey) -> LeafTemplate:
+    return LeafTemplate(
+        issuer=root.certificate.subject,
+        public_key=key.public_key,
+        extensions=(
+            (_NOT_A_CA, True),
+            (key.usage, True),
+            (_FOR_TLS_SERVERS, False),
+            (key.identifier, False),
+            (root.authority_key_identifier, False),
+        ),
+        algorithm=root.signature_algorithm,
+        sign=root.sign_leaf,
+    )
 
 
 def _generate(kind: LeafKind) -> LeafKey:
@@ -233,6 +230,10 @@ def _usage(kind: LeafKind) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _unnameable(host: str) -> ProxyError:
+    return _failed(f"the host {host!r} is neither a DNS name nor an address: no certificate can name it")
 
 
 def _failed(detail: str) -> ProxyError:

@@ -20,6 +20,7 @@ to do with it is `sign_leaf`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -34,6 +35,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from polytls.errors import CAError
 from polytls.pki import store
 from polytls.pki.passphrase import read_passphrase
+from polytls.pki.template import SignatureAlgorithm
 from polytls.settings import RootKey
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ _REPLACE = "remove both files to have a new root CA created (clients must then t
 class RootCA:
     """A loaded and checked CA. Built by `load` and `load_or_create`.
 
-    `certificate_pem` is the certificate alone, whatever else its file holds. `sent_with_leaf` is what a
+    `certificate_pem` is the certificate alone, whatever else its file holds. `not_before` and `not_after` are
+    its validity, UTC: no leaf lives longer. `sent_with_leaf` is what a
     client needs in the handshake after the leaf, DER: nothing for a root, which the client must have
     already (RFC 8446 §4.4.2), and the CA's own certificate for an intermediate.
     """
@@ -65,7 +68,11 @@ class RootCA:
     certificate_pem: bytes
     sent_with_leaf: tuple[bytes, ...]
     authority_key_identifier: x509.AuthorityKeyIdentifier
+    not_before: datetime
+    not_after: datetime
+    signature_algorithm: SignatureAlgorithm
     _key: SigningKey = field(repr=False)
+    _sign: Callable[[bytes], bytes] = field(repr=False)
 
     @property
     def subject(self) -> str:
@@ -78,23 +85,14 @@ class RootCA:
         return self.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
     @property
-    def not_before(self) -> datetime:
-        """When its validity begins, UTC."""
-        return self.certificate.not_valid_before_utc
-
-    @property
-    def not_after(self) -> datetime:
-        """When its validity ends, UTC. No leaf lives longer."""
-        return self.certificate.not_valid_after_utc
-
-    @property
     def signs_fast(self) -> bool:
         """Whether a signature costs tens of microseconds (ECDSA) and not hundreds (RSA)."""
-        return isinstance(self._key, ec.EllipticCurvePrivateKey)
+        return self.signature_algorithm is not SignatureAlgorithm.RSA_SHA256
 
-    def sign_leaf(self, builder: x509.CertificateBuilder) -> x509.Certificate:
-        """Sign a leaf: RSA PKCS #1 v1.5 or ECDSA. For `polytls.pki.leaf` alone. Thread-safe."""
-        return builder.sign(self._key, _signature_hash(self._key))
+    def sign_leaf(self, tbs: bytes) -> bytes:
+        """The signature of a leaf's TBSCertificate, by `signature_algorithm`. For `polytls.pki.leaf` alone.
+        Thread-safe."""
+        return self._sign(tbs)
 
     def __repr__(self) -> str:
         return f"RootCA({self.subject}, sha256 {self.fingerprint_sha256}, until {self.not_after:%Y-%m-%d})"
@@ -157,7 +155,11 @@ def load(key_path: Path, cert_path: Path, passphrase: bytes | None, *, now: date
         certificate_pem=certificate.public_bytes(serialization.Encoding.PEM),
         sent_with_leaf=(certificate.public_bytes(serialization.Encoding.DER),) if intermediate else (),
         authority_key_identifier=authority,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        signature_algorithm=_signature_algorithm(key),
         _key=key,
+        _sign=_signer(key),
     )
 
 
@@ -412,13 +414,31 @@ def _signs(key: SigningKey, certificate: x509.Certificate) -> bool:
         match key:
             case rsa.RSAPrivateKey():
                 assert isinstance(public, rsa.RSAPublicKey)
-                public.verify(key.sign(text, padding.PKCS1v15(), digest), text, padding.PKCS1v15(), digest)
+                public.verify(_signer(key)(text), text, padding.PKCS1v15(), digest)
             case ec.EllipticCurvePrivateKey():
                 assert isinstance(public, ec.EllipticCurvePublicKey)
-                public.verify(key.sign(text, ec.ECDSA(digest)), text, ec.ECDSA(digest))
+                public.verify(_signer(key)(text), text, ec.ECDSA(digest))
     except (InvalidSignature, ValueError, InternalError):
         return False
     return True
+
+
+def _signature_algorithm(key: SigningKey) -> SignatureAlgorithm:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return SignatureAlgorithm.RSA_SHA256
+    if isinstance(_signature_hash(key), hashes.SHA384):
+        return SignatureAlgorithm.ECDSA_SHA384
+    return SignatureAlgorithm.ECDSA_SHA256
+
+
+def _signer(key: SigningKey) -> Callable[[bytes], bytes]:
+    """What signs with `key`: RSA PKCS #1 v1.5 or ECDSA. All that can be decided before is."""
+    digest = _signature_hash(key)
+    if isinstance(key, rsa.RSAPrivateKey):
+        pkcs1 = padding.PKCS1v15()
+        return lambda data: key.sign(data, pkcs1, digest)
+    ecdsa = ec.ECDSA(digest)
+    return lambda data: key.sign(data, ecdsa)
 
 
 def _signature_hash(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:

@@ -112,6 +112,13 @@ GOALS: Sequence[Goal] = (
         1.5,
         RATIO,
     ),
+    Goal(
+        "1",
+        "the same with an ECDSA root",
+        ratio("mitm.cold8", "polytls-ecdsa-root", "yardstick", "cpu_ms"),
+        1.5,
+        RATIO,
+    ),
     Goal("1", "MITM, one at a time, added p50", value("mitm.c1", _OURS, "added_p50_ms"), 0.7, "ms"),
     Goal("1", "MITM, one at a time, added p99", value("mitm.c1", _OURS, "added_p99_ms"), 1.1, "ms"),
     Goal(

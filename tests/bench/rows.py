@@ -29,6 +29,7 @@ class Kind(enum.Enum):
 
 
 MITM = ("yardstick", "polytls-x25519", "polytls", "polytls-chrome", "yardstick-pq", "mitmproxy")
+COLD = ("yardstick", "polytls-x25519", "polytls-ecdsa-root", "polytls", "polytls-chrome", "mitmproxy")
 BULK = ("yardstick", "polytls-x25519", "mitmproxy")
 OTLP = ("polytls-x25519", "polytls-otlp-1.0", "polytls-otlp-0.1", "polytls-metrics")
 PASS = ("yardstick-pass", "polytls-pass", "asyncio-pass")
@@ -72,7 +73,7 @@ ROWS: Sequence[Row] = (
         "mitm.cold8",
         "MITM, names never seen, 8 at a time",
         Kind.TUNNELS,
-        MITM,
+        COLD,
         ("--at-once", "8", "--name", "n%d.origin.test", "--warmup", "8"),
         "yardstick",
         own_names=True,

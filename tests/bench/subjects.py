@@ -84,6 +84,12 @@ ALL: Mapping[str, Subject] = {
     subject.name: subject
     for subject in (
         _polytls("polytls-x25519", "PolyTLS, the yardstick's groups", "--mode mitm --profile bench-x25519"),
+        _polytls(
+            "polytls-ecdsa-root",
+            "PolyTLS, the yardstick's groups, ECDSA root",
+            "--mode mitm --profile bench-x25519",
+            config="[proxy.certificate]\nroot_key = 'ecdsa'\n",
+        ),
         _polytls("polytls", "PolyTLS, profile `default`", "--mode mitm --profile default"),
         _polytls("polytls-chrome", "PolyTLS, profile `chrome`", "--mode mitm --profile chrome"),
         _polytls("polytls-pass", "PolyTLS, passthrough", "--mode passthrough", mitm=False),

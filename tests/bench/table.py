@@ -82,7 +82,15 @@ def difference(row: str, reference: str, name: str, digits: int = 2) -> Callable
     )
 
 
-MITM_SUBJECTS = ("yardstick", "yardstick-pq", "polytls-x25519", "polytls", "polytls-chrome", "mitmproxy")
+MITM_SUBJECTS = (
+    "yardstick",
+    "yardstick-pq",
+    "polytls-x25519",
+    "polytls-ecdsa-root",
+    "polytls",
+    "polytls-chrome",
+    "mitmproxy",
+)
 MITM_COLUMNS: Sequence[Column] = (
     ("CPU ms a tunnel, 32 at a time", metric("mitm.c32", "cpu_ms")),
     ("to the yardstick", ratio("mitm.c32", "yardstick", "cpu_ms")),

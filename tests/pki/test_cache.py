@@ -382,15 +382,21 @@ def test_the_wall_clock_is_the_default(root: RootCA, keys: LeafKeys) -> None:
     cache.close()
 
 
-def test_what_an_ecdsa_root_signs_is_there_at_once(keys: LeafKeys, tmp_path: Path) -> None:
-    root = load_or_create(tmp_path / "key", tmp_path / "certificate", None, kind=RootKey.ECDSA)
-    made = Caches(root, keys)
+@pytest.fixture
+def fast(keys: LeafKeys, tmp_path: Path) -> Iterator[Caches]:
+    """Caches of a root that signs fast."""
+    made = Caches(load_or_create(tmp_path / "key", tmp_path / "cert", None, kind=RootKey.ECDSA), keys)
     made.clock.now = datetime.now(timezone.utc).timestamp()
-    cache = made.make()
+    yield made
+    made.close()
+
+
+def test_what_an_ecdsa_root_signs_is_there_at_once(fast: Caches) -> None:
+    cache = fast.make()
     leaf = cache.obtain("a.test", LeafKind.ECDSA)
     assert isinstance(leaf, Leaf)
     assert cache.obtain("a.test", LeafKind.ECDSA) is leaf
-    assert [event.host for event in made.events] == ["a.test"]
+    assert [event.host for event in fast.events] == ["a.test"]
     rsa_leaf = cache.obtain("a.test", LeafKind.RSA)  # whose key may still be generated
     assert isinstance(rsa_leaf, Future)
     assert rsa_leaf.result(WAIT).kind is LeafKind.RSA
@@ -399,7 +405,46 @@ def test_what_an_ecdsa_root_signs_is_there_at_once(keys: LeafKeys, tmp_path: Pat
     with pytest.raises(ProxyError) as caught:
         failed.result(WAIT)
     assert caught.value.kind is Kind.LEAF_FAILED
-    made.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_asks_for_what_is_minted_on_the_spot_shares_it(fast: Caches, fails: bool) -> None:
+    others: list[Leaf | Future[Leaf]] = []
+
+    def build(leaf: Leaf) -> Leaf:  # meanwhile
+        others.extend([cache.mint(leaf.host, leaf.kind), cache.obtain(leaf.host, leaf.kind)])
+        if fails:
+            raise RuntimeError("no")
+        return leaf
+
+    cache = fast.make(build)
+    leaf = cache.obtain("a.test", LeafKind.ECDSA)
+    first, second = others
+    assert isinstance(first, Future)
+    assert first is second
+    assert not first.cancel()
+    if fails:
+        assert leaf is first
+        with pytest.raises(RuntimeError, match="no"):
+            first.result(WAIT)
+    else:
+        assert first.result(WAIT) is leaf
+    assert (cache.stats().mints, cache.stats().failures) == (1, int(fails))
+
+
+def test_a_cache_that_closes_fails_who_waits_for_what_is_minted_on_the_spot(fast: Caches) -> None:
+    others: list[Future[Leaf]] = []
+
+    def build(leaf: Leaf) -> Leaf:
+        others.append(cache.mint(leaf.host, leaf.kind))
+        cache.close()
+        return leaf
+
+    cache = fast.make(build)
+    assert isinstance(cache.obtain("a.test", LeafKind.ECDSA), Leaf)
+    with pytest.raises(ProxyError) as caught:
+        others[0].result(WAIT)
+    assert caught.value.kind is Kind.CANCELLED
 
 
 def test_what_an_rsa_root_signs_is_minted_on_a_thread(caches: Caches) -> None:
