@@ -236,11 +236,13 @@ class Engine:
         return tag
 
     def submit(self, ops: CData, count: int) -> None:
-        """Raises EngineError when the engine takes nothing more."""
+        """Raises EngineError when the engine takes no more, ProxyError (OUT_OF_MEMORY) when it cannot."""
         status = lib.PTL_E_SHUTDOWN if self._closed else lib.ptl_submit(self._native, ops, count)
         if status != lib.PTL_OK:
             for index in range(count):
                 self._expected.pop(ops[index].tag, None)
+            if status == lib.PTL_E_NOMEM:
+                raise error_of(Failure(ops[0].kind, status, 0, 0, False, b""), Side.CLIENT)
             raise EngineError(f"submit: {status_name(status)}")
 
     def cancel(self, handle: int, tag: int) -> bool:

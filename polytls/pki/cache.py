@@ -120,9 +120,12 @@ class LeafCache(Generic[T]):
             self._hits += 1
             return entry.value
 
-    def known(self, host: str, kind: LeafKind) -> T | None:
-        """The fresh value for `host` where there is one. Counts as a hit then, and as nothing if not: whoever
-        asks will ask `obtain` when it comes to that."""
+    def ready(self, host: str, kind: LeafKind) -> T | None:
+        """The value for `host` where it need not be waited for: cached, or minted here and now where the root
+        signs fast. None: ask `obtain`. Counts nothing that `obtain` will count."""
+        if self._mints_here(kind):
+            value = self.obtain(host, kind)
+            return None if isinstance(value, Future) else value
         now = self._clock()
         with self._lock:
             entry = self._fresh((host, kind), now)
@@ -137,7 +140,7 @@ class LeafCache(Generic[T]):
         value = self.get(host, kind)
         if value is not None:
             return value
-        if not (self._root.signs_fast and kind is LeafKind.ECDSA):  # whose key is there from the start
+        if not self._mints_here(kind):
             return self.mint(host, kind)
         key = (host, kind)
         with self._lock:
@@ -202,6 +205,9 @@ class LeafCache(Generic[T]):
 
     def __repr__(self) -> str:
         return f"LeafCache({self.stats()})"
+
+    def _mints_here(self, kind: LeafKind) -> bool:
+        return self._root.signs_fast and kind is LeafKind.ECDSA  # whose key is there from the start
 
     def _run(self, key: _Key) -> T | Future[T]:
         """Mint, and settle the future if there is one: the pool's work, and `obtain`'s, to which the answer

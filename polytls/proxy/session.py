@@ -59,6 +59,7 @@ _HEAD_FAILURES = {
     "reset": (Kind.HEAD_CLOSED, "the client reset the connection before its request head was complete"),
     "io": (Kind.HEAD_CLOSED, "the connection broke before the client's request head was complete"),
 }
+_NO_MEMORY = "the proxy has no memory left for this tunnel"
 
 # With non_tls = "relay": the client does not begin with a ClientHello, or waits for upstream to begin. A
 # hello that is malformed, too large or only begun is TLS all the same, and never goes around MITM's checks.
@@ -173,14 +174,14 @@ def _decide(
     if habit is None or profile.offer is None:
         return None
     sni = host.encode("ascii") if habit.has_sni else None
-    leaf = mitm.leaves.known(host, mitm.leaf_kind(habit.ecdsa_ok))
     plan = plan_alpn(habit.alpn, profile.offer.alpn, settings.alpn)
-    if leaf is None or not plan.verdict.allowed or not check_sni(sni, host, settings.sni).allowed:
+    if not (plan.verdict.allowed and check_sni(sni, host, settings.sni).allowed):
         return None
     agreement = Agreement(engine, tunnel, snapshot, mitm, profile.offer, habit.alpn, plan.offer)
     if agreement.may_be_rejected:
         return None
-    return ExpectedHello(sni, habit.alpn, habit.ecdsa_ok), leaf, agreement
+    leaf = mitm.leaves.ready(host, mitm.leaf_kind(habit.ecdsa_ok))
+    return None if leaf is None else (ExpectedHello(sni, habit.alpn, habit.ecdsa_ok), leaf, agreement)
 
 
 def _intercept_at_once(
@@ -365,6 +366,8 @@ async def fail(failure: Exception) -> None:
 def _request(accepted: Accepted) -> ConnectRequest:
     if accepted.failure is None:
         return parse_connect(accepted.head)
+    if accepted.failure == "nomem":
+        raise ProxyError(Side.PROXY, Stage.HEAD, Kind.OUT_OF_MEMORY, _NO_MEMORY)
     if accepted.failure == "malformed":
         parse_connect(accepted.head)  # which says in what way, if it can tell
     kind, detail = _HEAD_FAILURES.get(

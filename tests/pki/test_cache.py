@@ -453,3 +453,17 @@ def test_what_an_rsa_root_signs_is_minted_on_a_thread(caches: Caches) -> None:
     assert isinstance(minted, Future)
     leaf = minted.result(WAIT)
     assert cache.obtain("a.test", LeafKind.ECDSA) is leaf
+
+
+def test_what_is_ready_need_not_be_waited_for(caches: Caches, fast: Caches) -> None:
+    cache = fast.make()
+    leaf = cache.ready("a.test", LeafKind.ECDSA)
+    assert leaf is not None
+    assert cache.ready("a.test", LeafKind.ECDSA) is leaf
+    assert cache.ready("no host at all", LeafKind.ECDSA) is None
+    slow = caches.make()
+    assert slow.ready("a.test", LeafKind.ECDSA) is None
+    assert slow.stats() == CacheStats(0, 0, 0, 0, 0, 0)  # `obtain` will count it
+    minted = slow.mint("a.test", LeafKind.ECDSA).result(WAIT)
+    assert slow.ready("a.test", LeafKind.ECDSA) is minted
+    assert slow.stats().hits == 1
