@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from polytls.engine import read
 from polytls.engine._native import ffi, lib
 from polytls.engine.chain import STAGGER_SECONDS, Chain, Role, milliseconds
-from polytls.engine.facts import Accepted, Connected, SocketAddress, UnexpectedHelloError
+from polytls.engine.facts import Accepted, Connected, RelayFacts, SocketAddress, UnexpectedHelloError
 from polytls.engine.failures import Failure, error_of, status_name
 from polytls.errors import EngineError, ProxyError, Side
 from polytls.settings import Address
@@ -81,7 +81,8 @@ class Engine:
         self._native = native
         self.loop = loop
         self._last_tag = 0
-        self._expected: dict[int, _Expected] = {}
+        # A relay that has begun is only its callback: there are as many as there are tunnels.
+        self._expected: dict[int, _Expected | Callable[[RelayFacts], None]] = {}
         self._listeners: dict[int, Callable[[Accepted], None]] = {}
         self._completions = ffi.new("ptl_completion[]", _BATCH)
         self._closed = False
@@ -210,9 +211,9 @@ class Engine:
         lib.ptl_engine_stop(self._native)
         self._drain()
         self.loop.remove_reader(self._eventfd)
-        for waiter, *_ in self._expected.values():  # none: a stopped engine has told the end of everything
-            if not waiter.done():
-                waiter.set_exception(EngineError("the engine is closed"))
+        for expected in self._expected.values():  # none: a stopped engine has told the end of everything
+            if isinstance(expected, tuple) and not expected[0].done():
+                expected[0].set_exception(EngineError("the engine is closed"))
         self._expected.clear()
 
     def chain(self) -> Chain[None]:
@@ -271,6 +272,9 @@ class Engine:
         if expected is None:
             self._accepted(completion)
             return
+        if not isinstance(expected, tuple):
+            self._relayed(expected, completion)
+            return
         waiter, reader, done, role, side = expected
         try:
             if completion.status and completion.kind != lib.PTL_OP_RELAY:  # how a relay ended is in its facts
@@ -285,12 +289,25 @@ class Engine:
             if done is not None:
                 done(facts)
             if role is Role.AWAITED:
+                self._begun(completion.tag + 1)
                 waiter.set_result(facts)
         except Exception as error:  # noqa: BLE001 - who waits is told, whatever it is
             if waiter.done():
                 self._undeliverable(error)
             else:
                 waiter.set_exception(error)
+
+    def _begun(self, tag: int) -> None:
+        """What a chain's relay follows has succeeded, and `tag` may be that relay."""
+        after = self._expected.get(tag)
+        if isinstance(after, tuple) and after[3] is Role.AFTER and after[2] is not None:
+            self._expected[tag] = after[2]
+
+    def _relayed(self, ended: Callable[[RelayFacts], None], completion: CData) -> None:
+        try:
+            ended(read.relayed(completion))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next completion is somebody else's
+            self._undeliverable(error)
 
     def _accepted(self, completion: CData) -> None:
         on_accept = self._listeners.get(completion.tag)

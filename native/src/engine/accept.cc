@@ -111,6 +111,7 @@ void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
   std::unique_ptr<Op> op;
   try {
     op = std::make_unique<Op>();
+    op->given = std::make_unique<Given>();
   } catch (const std::bad_alloc &) {  // nobody could be told of this client
     destroy(stream);
     counters_.accept_errors.fetch_add(1, std::memory_order_relaxed);
@@ -121,7 +122,7 @@ void Loop::begin_head(const Listener &listener, Fd fd, std::string peer) {
   op->stream = stream->handle;
   op->limit = listener.head_max;
   op->deadline_ms = listener.head_ms;
-  op->name = std::move(peer);
+  op->given->name = std::move(peer);
   // Most clients have sent their head by the time they are accepted.
   stream->readable = stream->writable = true;
   if (Op *accept = enlist(std::move(op))) start_on_stream(accept, stream);

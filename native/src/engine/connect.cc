@@ -78,7 +78,7 @@ std::string explained(const Op &op) {
     for (size_t i = 0; i < op.attempts->next; i++) {
       const int error = op.attempts->errors[i];
       if (!detail.empty()) detail += ", ";
-      detail += AddressText(op.addresses[i]).text;
+      detail += AddressText(op.given->addresses[i]).text;
       detail += ": ";
       detail += sentence_of(error);
     }
@@ -91,7 +91,7 @@ std::string explained(const Op &op) {
 }  // namespace
 
 void Loop::start_connect(Op *op) {
-  if (op->addresses.empty()) {
+  if (op->given->addresses.empty()) {
     fail(op, PTL_E_INVALID, "there is no address to connect to");
     return;
   }
@@ -102,8 +102,8 @@ void Loop::start_connect(Op *op) {
   }
   try {
     auto attempts = std::make_unique<ConnectAttempts>();
-    attempts->errors.assign(op->addresses.size(), 0);
-    attempts->pending.reserve(op->addresses.size());
+    attempts->errors.assign(op->given->addresses.size(), 0);
+    attempts->pending.reserve(op->given->addresses.size());
     op->attempts = std::move(attempts);
   } catch (const std::bad_alloc &) {
     fail(op, PTL_E_NOMEM, "out of memory", ENOMEM);
@@ -119,7 +119,7 @@ void Loop::next_attempt(Op *op) {
   ConnectAttempts *attempts = op->attempts.get();
   wheel_.disarm(&attempts->stagger);
   size_t which = attempts->next++;
-  const ptl_address &address = op->addresses[which];
+  const ptl_address &address = op->given->addresses[which];
   sockaddr_storage storage;
   socklen_t length = fill_sockaddr(address, &storage);
   Fd fd(socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -145,7 +145,7 @@ void Loop::next_attempt(Op *op) {
   }
   attempts->pending.push_back(stream);
   // A connection made at once is told by epoll like any other.
-  if (attempts->next < op->addresses.size()) {
+  if (attempts->next < op->given->addresses.size()) {
     wheel_.arm(&attempts->stagger, now_ms(), std::max<uint32_t>(op->stagger_ms, 1));
   }
 }
@@ -157,7 +157,7 @@ void Loop::stagger_over(void *argument) {
 
 void Loop::attempt_failed(Op *op, size_t address, int error) {
   op->attempts->errors[address] = error;
-  if (op->attempts->next < op->addresses.size()) {
+  if (op->attempts->next < op->given->addresses.size()) {
     next_attempt(op);  // at once: who waits for a failed one waits in vain
   } else if (op->attempts->pending.empty()) {
     connect_over(op, nullptr, PTL_E_UNREACHABLE);
@@ -212,7 +212,7 @@ void Loop::connect_over(Op *op, Stream *winner, int status) {
     counters_.connected.fetch_add(1, std::memory_order_relaxed);
     completion.stream = winner->handle;
     completion.address_index = winner->attempt;
-    put_text(completion.peer, sizeof(completion.peer), AddressText(op->addresses[winner->attempt]).text);
+    put_text(completion.peer, sizeof(completion.peer), AddressText(op->given->addresses[winner->attempt]).text);
     for (Op *later = op->linked.get(); later != nullptr; later = later->linked.get()) {
       if (later->stream == PTL_STREAM_CONNECTED) later->stream = winner->handle;
       if (later->other == PTL_STREAM_CONNECTED) later->other = winner->handle;

@@ -50,6 +50,34 @@ bool valid(const ptl_op &op) {
   return !limited || op.limit != 0;
 }
 
+bool needs_given(const ptl_op &op) {
+  switch (op.kind) {
+    case PTL_OP_WRITE:
+    case PTL_OP_CONNECT:
+    case PTL_OP_CONNECT_TLS:
+    case PTL_OP_ACCEPT_TLS:
+      return true;
+    default:
+      return op.expect != 0;
+  }
+}
+
+std::unique_ptr<Given> copy_given(const ptl_op &from) {
+  auto given = std::make_unique<Given>();
+  if (from.data_len != 0) given->data.assign(from.data, from.data + from.data_len);
+  if (from.ech_configs_len != 0) {
+    given->ech_configs.assign(from.ech_configs, from.ech_configs + from.ech_configs_len);
+  }
+  if (from.num_addresses != 0) {
+    given->addresses.assign(from.addresses, from.addresses + from.num_addresses);
+  }
+  if (from.name != nullptr) given->name = from.name;
+  given->client_context = Ref<ptl_client_context>::share(from.client_context);
+  given->server_context = Ref<ptl_server_context>::share(from.server_context);
+  given->credential = Ref<ptl_credential>::share(from.credential);
+  return given;
+}
+
 std::unique_ptr<Op> copy(const ptl_op &from) {
   auto op = std::make_unique<Op>();
   op->kind = from.kind;
@@ -65,17 +93,7 @@ std::unique_ptr<Op> copy(const ptl_op &from) {
   op->port = from.port;
   op->alert = from.alert;
   op->expect = from.expect;
-  if (from.data_len != 0) op->data.assign(from.data, from.data + from.data_len);
-  if (from.ech_configs_len != 0) {
-    op->ech_configs.assign(from.ech_configs, from.ech_configs + from.ech_configs_len);
-  }
-  if (from.num_addresses != 0) {
-    op->addresses.assign(from.addresses, from.addresses + from.num_addresses);
-  }
-  if (from.name != nullptr) op->name = from.name;
-  op->client_context = Ref<ptl_client_context>::share(from.client_context);
-  op->server_context = Ref<ptl_server_context>::share(from.server_context);
-  op->credential = Ref<ptl_credential>::share(from.credential);
+  if (needs_given(from)) op->given = copy_given(from);
   return op;
 }
 

@@ -34,22 +34,22 @@ bool paired_protocol(const std::vector<uint8_t> &pairs, const SSL *ssl, std::str
 void Loop::start_tls(Op *op, Stream *stream) {
   std::unique_ptr<TlsLayer> layer;
   if (op->kind == PTL_OP_CONNECT_TLS) {
-    layer = TlsLayer::client(std::move(op->client_context), op->name, op->port, op->data,
-                             op->ech_configs, stream, &stream->tls);
+    layer = TlsLayer::client(std::move(op->given->client_context), op->given->name, op->port, op->given->data,
+                             op->given->ech_configs, stream, &stream->tls);
   } else {
-    std::string protocol(op->data.begin(), op->data.end());
+    std::string protocol(op->given->data.begin(), op->given->data.end());
     if (op->other != 0) {
       Stream *other = find_open(op->other);
       if (other == nullptr || !other->tls || !other->tls->handshaken()) {
         fail(op, PTL_E_STALE, "the other stream is closed, or agreed on no protocol");
         return;
       }
-      if (!paired_protocol(op->data, other->tls->ssl(), &protocol)) {
+      if (!paired_protocol(op->given->data, other->tls->ssl(), &protocol)) {
         fail(op, PTL_E_ALPN, "there is no protocol to agree on that fits what the other side chose");
         return;
       }
     }
-    layer = TlsLayer::server(std::move(op->server_context), std::move(op->credential),
+    layer = TlsLayer::server(std::move(op->given->server_context), std::move(op->given->credential),
                              std::move(protocol), stream, &stream->tls);
   }
   if (!layer) {

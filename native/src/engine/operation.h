@@ -29,6 +29,17 @@ struct ConnectAttempts {
   Timer stagger;
 };
 
+// What an operation was given beyond numbers. A relay, which may last for hours, has none.
+struct Given {
+  std::vector<uint8_t> data;
+  std::vector<uint8_t> ech_configs;
+  std::vector<ptl_address> addresses;
+  std::string name;
+  Ref<ptl_client_context> client_context;
+  Ref<ptl_server_context> server_context;
+  Ref<ptl_credential> credential;
+};
+
 struct Op {
   uint32_t kind = 0;
   uint32_t flags = 0;
@@ -43,14 +54,7 @@ struct Op {
   uint16_t port = 0;
   uint8_t alert = 0;
   uint8_t expect = 0;
-  std::vector<uint8_t> data;
-  std::vector<uint8_t> ech_configs;
-  std::vector<ptl_address> addresses;
-  std::string name;
-  Ref<ptl_client_context> client_context;
-  Ref<ptl_server_context> server_context;
-  Ref<ptl_credential> credential;
-
+  std::unique_ptr<Given> given;  // null where a kind needs nothing of it
   std::unique_ptr<Op> linked;  // what starts when this one succeeded
 
   // From here on: only on the loop thread, while under way.

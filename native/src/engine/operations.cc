@@ -62,8 +62,8 @@ bool expected(const Op &op, const HelloInfo &info) {
   auto same = [](bool has, const uint8_t *bytes, size_t size, const auto &wanted) {
     return has == !wanted.empty() && size == wanted.size() && (!has || memcmp(bytes, wanted.data(), size) == 0);
   };
-  return same(info.has_sni, info.sni, info.sni_len, op.name) &&
-         same(info.has_alpn, info.alpn, info.alpn_len, op.data) &&
+  return same(info.has_sni, info.sni, info.sni_len, op.given->name) &&
+         same(info.has_alpn, info.alpn, info.alpn_len, op.given->data) &&
          info.ecdsa_ok == ((op.expect & PTL_EXPECT_ECDSA) != 0);
 }
 
@@ -139,14 +139,14 @@ void Loop::start_on_stream(Op *op, Stream *stream) try {
     case PTL_OP_WRITE:
       if (stream->tls) {
         stage(stream);
-        bool encrypted = stream->tls->write(op->data.data(), op->data.size());
+        bool encrypted = stream->tls->write(op->given->data.data(), op->given->data.size());
         bool sent = unstage();
         if (!encrypted && sent) mark_broken(stream, stream->tls->short_of_memory() ? ENOMEM : EPROTO);
       } else {
-        send_now(stream, op->data.data(), op->data.size());
+        send_now(stream, op->given->data.data(), op->given->data.size());
       }
-      op->data.clear();
-      op->data.shrink_to_fit();
+      op->given->data.clear();
+      op->given->data.shrink_to_fit();
       break;
     case PTL_OP_CONNECT_TLS:
     case PTL_OP_ACCEPT_TLS:
@@ -364,7 +364,7 @@ ptl_completion Loop::completion_of(const Op *op, int status) const {
   completion.stream = none ? 0 : op->stream;
   completion.started_ns = op->started_ns;
   completion.ended_ns = now_ns();
-  if (op->kind == PTL_OP_ACCEPT) put_text(completion.peer, sizeof(completion.peer), op->name);
+  if (op->kind == PTL_OP_ACCEPT) put_text(completion.peer, sizeof(completion.peer), op->given->name);
   return completion;
 }
 
