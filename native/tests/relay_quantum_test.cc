@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/bio.h>
 #include <openssl/ssl.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include <algorithm>
 #include <atomic>
 #include <string>
+#include <thread>
 
 #include "check.h"
 #include "engine/loop.h"
@@ -96,9 +98,11 @@ void flood_through(EngineDriver *engine, Tunnel *tunnel, const std::string &byte
   sink_fd = descriptor_to(tunnel->client.port());
   flood_fd = descriptor_to(tunnel->origin.port());
   // An edge, to begin with. The flood stands before the socket: this byte is never read.
+  const int at_once = 1;  // nor does Nagle hold a whisper back
+  if (whisperer >= 0) REQUIRE(setsockopt(whisperer, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof(at_once)) == 0);
   whisper_fd = whisperer;
   REQUIRE(::send(tunnel->origin.fd(), "x", 1, MSG_NOSIGNAL) == 1);
-  while (given < bytes.size()) engine->turn();
+  while (given < bytes.size()) std::this_thread::yield();  // a word with the engine would be company for the flood
   engine->turn();
   whisper_fd = flood_fd = sink_fd = -1;
   CHECK_EQ(most_a_turn.load(), most);
@@ -116,13 +120,7 @@ TEST(a_plain_flood_gives_way) {
   flood_through(&engine, &tunnel, std::string(kFlood, 'f'), kLarge);
 }
 
-TEST(events_of_its_own_win_a_flood_no_second_turn) {
-  EngineDriver engine;
-  Tunnel tunnel = open_tunnel(&engine, engine.listen());
-  flood_through(&engine, &tunnel, std::string(kFlood, 'f'), kLarge, tunnel.origin.fd());
-}
-
-// The submission of the flood is company for the first turns, and then each byte that goes through another tunnel.
+// Its own submission is company for a flood's first turns, and then each byte that goes through another tunnel.
 TEST(a_flood_moves_less_a_turn_while_others_talk) {
   EngineDriver engine;
   const uint16_t port = engine.listen();
