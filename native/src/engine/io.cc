@@ -222,7 +222,7 @@ void Loop::advance_close(Stream *stream) {
     stream->shut = true;
   }
   // What still comes is thrown away, a bounded amount a turn; the timer ends a flood.
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 2; i++) {
     if (receive(stream, chunk_.get(), kChunkBytes) == 0) break;
   }
   if (stream->fin || stream->broken) {
