@@ -130,7 +130,8 @@ class Loop {
   // send_now hands |bytes| to the socket as far as it takes them, and keeps the rest in |out|. It returns
   // false when the stream broke.
   bool send_now(Stream *stream, const uint8_t *bytes, size_t size);
-  bool flush(Stream *stream);
+  // flush sends what waits. |more|: a FIN comes right behind, and shares a segment with the last of it.
+  bool flush(Stream *stream, bool more = false);
   void stage(Stream *stream);
   bool unstage();
   void mark_broken(Stream *stream, int error);

@@ -241,7 +241,7 @@ void Loop::finish(Relay *relay, Direction *direction) {
     if (to->tls && !direction->truncated) to->tls->close_notify();
   }
   // From here on everything that |from| said has been taken; a goodbye that cannot be delivered is no failure.
-  flush(to);
+  flush(to, true);
   if (!to->out.empty()) return;
   if (!to->broken && !to->deaf) shutdown(to->fd.get(), SHUT_WR);
   to->shut = true;
