@@ -63,6 +63,10 @@ void Loop::note_error(Stream *stream) {
 
 void Loop::pump(Relay *relay, Direction *direction) {
   if (direction->from->queued) return;  // it gave way; its turn will come
+  if (!direction->ended && direction->to->deaf) {  // found out while sending what waited
+    lose(relay, direction);
+    return;
+  }
   const uint64_t before = direction->bytes;
   move(relay, direction);
   if (relay->over) return;
