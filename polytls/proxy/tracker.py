@@ -158,8 +158,8 @@ class Tracker:
         self._live[tunnel] = task
 
     def led(self, tunnel: Tunnel, task: asyncio.Task[None]) -> None:
-        """`task` of a tunnel is done. Unless the tunnel relays now, or another task leads it already (what this
-        one set off may fail before its end is told), the tunnel is over."""
+        """`task` of a tunnel is done. Unless the tunnel relays now, or another task leads it already (what
+        this one set off may fail before its end is told), the tunnel is over."""
         if self._live.get(tunnel) is not task:
             return
         self._live[tunnel] = None
