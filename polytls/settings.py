@@ -180,9 +180,10 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """[engine] `threads` 0: one loop thread per core that this process may use, divided among the workers.
-    `workers`: processes that share the address; `limits.tunnels` is divided among them, each has its own
-    caches."""
+    """[engine] `threads` 0: one loop thread for each core that this process may use but one, which is
+    Python's, and at least one; of several workers each has its share of the cores, and leaves one of them to
+    its Python. `workers`: processes that share the address; `limits.tunnels` is divided among them, each has
+    its own caches."""
 
     threads: int = 0
     workers: int = 1

@@ -44,6 +44,7 @@ class Program {
 
   ptl_stream stream() {
     uint8_t which = input_.u8();
+    if (which == 0xfe) return PTL_STREAM_CONNECTED;
     if (which == 0xff) return input_.u16() | static_cast<uint64_t>(input_.u16()) << 32;  // never was one
     return streams_[which % streams_.size()];
   }
@@ -184,17 +185,34 @@ class Program {
     if ((more & 6) == 6) op.deadline_ms = 1;
     if ((more & 24) == 24) op.flags |= PTL_FLAG_RAW;
     if ((more & 96) == 96) op.tag = test::EngineDriver::kUntagged;
+    if ((more & 128) != 0) expect(&op);
     ops_.push_back(op);
     if ((op.flags & PTL_FLAG_LINK) == 0) submit();
+  }
+
+  // What a chain is decided for beforehand: a hello, and what another stream will have agreed on.
+  void expect(ptl_op *op) {
+    if (op->kind == PTL_OP_PEEK_HELLO) {
+      op->expect = PTL_EXPECT_HELLO | (input_.u8() % 2 != 0 ? PTL_EXPECT_ECDSA : 0);
+      op->name = "origin.test";
+    } else if (op->kind == PTL_OP_ACCEPT_TLS) {
+      static const uint8_t pairs[2] = {0, 0};
+      op->other = stream();
+      op->data = pairs;
+      op->data_len = op->other == 0 ? 0 : sizeof(pairs);
+    }
   }
 
   void submit() {
     if (ops_.empty()) return;
     ops_.back().flags &= ~static_cast<uint32_t>(PTL_FLAG_LINK);
+    const ptl_op *first = &ops_[0];
     for (size_t i = 0; i + 1 < ops_.size(); i++) {  // a chain stays on one loop
-      if ((ops_[i].stream & kLoopMask) != (ops_[i + 1].stream & kLoopMask)) {
+      const ptl_op &next = ops_[i + 1];
+      if (next.stream != PTL_STREAM_CONNECTED && (first->stream & kLoopMask) != (next.stream & kLoopMask)) {
         ops_[i].flags &= ~static_cast<uint32_t>(PTL_FLAG_LINK);
       }
+      if ((ops_[i].flags & PTL_FLAG_LINK) == 0) first = &next;
     }
     for (ptl_op &op : ops_) {  // an untagged connect would give a stream that nobody knows
       if (op.kind == PTL_OP_CONNECT) op.tag = 0;

@@ -280,8 +280,8 @@ KEYS: tuple[Key, ...] = (
         "engine.threads",
         "engine.threads",
         kinds.integer(0, MAX_THREADS, "threads"),
-        "Loop threads of the engine, in each worker; 0: one for each usable core but Python's own, divided"
-        " among the workers, and at least one.",
+        "Loop threads of the engine, in each worker; 0: one for each of its usable cores but one, which is"
+        " Python's, and at least one. Workers share the cores.",
         "--threads",
     ),
     Key(

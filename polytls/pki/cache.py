@@ -122,7 +122,8 @@ class LeafCache(Generic[T]):
 
     def ready(self, host: str, kind: LeafKind) -> T | None:
         """The value for `host` where it need not be waited for: cached, or minted here and now where the root
-        signs fast. None: ask `obtain`. Counts nothing that `obtain` will count."""
+        signs fast. None: ask `obtain`. A cached value that is not there counts as nothing, as `obtain` will
+        count it."""
         if self._mints_here(kind):
             value = self.obtain(host, kind)
             return None if isinstance(value, Future) else value

@@ -54,5 +54,9 @@ class Habits:
             del known[next(iter(known))]  # the oldest
         known[key] = habit
 
+    def forget(self) -> None:
+        """Every client is new again."""
+        self._by_agent.clear()
+
     def __len__(self) -> int:
         return len(self._by_agent)

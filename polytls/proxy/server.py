@@ -137,6 +137,7 @@ class Server:
             task = self._engine.loop.create_task(self._lead(tunnel, rest, snapshot))
             self.tracker.lead(tunnel, task)
             task.add_done_callback(partial(self._led, tunnel))
+            task.add_done_callback(lambda _: rest.close())  # cancelled before it began, it never awaited that
 
         try:
             if turned_away is not None:

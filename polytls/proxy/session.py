@@ -5,10 +5,10 @@
 the client what that is, by the tunnel's stage, which is set *before* the step it names.
 
 Every await costs Python 10 to 20 µs, and more where its completion wakes up the event loop, so they are
-spent where something has to be waited for. A passthrough tunnel whose addresses are known has none, nor has a
-MITM tunnel whose leaf is known as well and whose client begins as it did the last time (`policy.habits`):
-all of it is handed to the engine at once, and what comes back goes into the record. For any other hello the
-engine stops before it has answered, and the tunnel goes on step by step.
+spent where something has to be waited for: a name that is looked up, a leaf that a thread mints. From the
+addresses on, a passthrough tunnel has none, nor has a MITM tunnel whose client begins as it did the last time
+(`policy.habits`): all of it is handed to the engine at once, and what comes back goes into the record. For
+any other hello the engine stops before it has answered, and the tunnel goes on step by step.
 """
 
 from __future__ import annotations
@@ -204,8 +204,10 @@ def _intercept_at_once(
     async def go_on(failure: Exception) -> None:
         if isinstance(failure, UnexpectedHelloError):
             await _answer(course, mitm, profile, failure.facts)
-        else:
-            await _unless_relayed(course, failure)
+            return
+        if isinstance(failure, ProxyError):
+            recording.upstream_hello(tunnel.record, failure.hello, snapshot.ja4)
+        await _unless_relayed(course, failure)
 
     chain = _meeting(course, addresses, raw=snapshot.ja4 is not None, expect=expected, done=met)
     agreement.with_upstream(chain, None)
@@ -324,16 +326,14 @@ async def _relay(course: Course, chain: Chain[Any]) -> None:
 def _launch(course: Course, chain: Chain[Any], rest: Callable[[Exception], Rest]) -> None:
     """The same without waiting, where the chain connects upstream; if something fails before the relay, the
     tunnel goes on with `rest` of that failure."""
-    tunnel, _request, snapshot, _engine, go_on = course
+    tunnel, go_on = course.tunnel, course.go_on
 
     def over(failure: Exception | None) -> None:
         if failure is None:
             tunnel.hello = tunnel.leaf = None
             return
         tunnel.relaying = False
-        if isinstance(failure, ProxyError):
-            recording.upstream_hello(tunnel.record, failure.hello, snapshot.ja4)
-        go_on(rest(failure))
+        go_on(rest(failure))  # which may fail in turn, and is led: nothing else happens here
 
     _then_relay(course, chain, None)
     tunnel.relaying = True

@@ -8,6 +8,7 @@ of the tunnels it opens.
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,9 +70,15 @@ def _shared_passthrough(passthrough_settings: Settings) -> Iterator[Proxy]:
 
 
 @pytest.fixture(params=["first", "again"])
-def mitm(_shared_mitm: Proxy) -> Iterator[Proxy]:
-    """Every test twice, one after the other: a client that begins as it did the last time has its tunnel set
-    off whole, any other is led step by step, and both must come to the same."""
+def mitm(request: pytest.FixtureRequest, _shared_mitm: Proxy) -> Iterator[Proxy]:
+    """Every test twice, one after the other. "first": of no client is known how it begins, and its first
+    tunnel is led step by step. "again": it begins as it did then, and what can be is set off whole. Both must
+    come to the same."""
+    if request.param == "first":
+        server = _shared_mitm.app.server
+        assert server is not None
+        assert server.snapshot.interception is not None
+        _shared_mitm.call(server.snapshot.interception.habits.forget)
     yield _shared_mitm
     assert _shared_mitm.no_more_records()
 
@@ -128,3 +135,11 @@ def tls_http(certificate: Path) -> Iterator[Origin]:
     origin = Origin(hello_http, server_context(certificate))
     yield origin
     origin.close()
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port that is taken, and on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

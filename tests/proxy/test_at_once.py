@@ -1,5 +1,6 @@
 """A tunnel that is set off whole, for the hello its client sent the last time: what is gained, and that no
-decision is ever applied to another hello."""
+decision is ever applied to another hello. That a rule for ECH holds for every tunnel of a client, also those
+after the first: tests/e2e/test_ech.py."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from polytls.errors import Stage
 from polytls.events import Timings
 from polytls.settings import NonTls, Settings, SniPolicy
 from tests.proxy.harness import (
@@ -93,17 +95,18 @@ def _tasks(proxy: Proxy) -> list[bool]:
     return proxy.call(lambda: [task is not None for task in server.tracker.live.values()])
 
 
-@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "whole"),
+    [((), True), (("User-Agent: another",), False), (("X-PolyTLS-Upstream-Profile: mirror",), False)],
+)
 def test_the_second_tunnel_of_a_client_needs_no_task(
-    proxy: Proxy, root_pem: Path, holding: Holding, known: bool
+    proxy: Proxy, root_pem: Path, holding: Holding, fields: tuple[str, ...], whole: bool
 ) -> None:
     context = client_context(root_pem, ("h2", "http/1.1"))
-    fields = () if known else ("User-Agent: another",)
-    hello = client_hello(HOST, ("h2", "http/1.1"))
     with tunnel(proxy, HOST, holding.port, *fields) as connection:
-        connection.sendall(hello)
+        connection.sendall(client_hello(HOST, ("h2", "http/1.1")))
         holding.wait()  # upstream's handshake is under way
-        assert _tasks(proxy) == [not known]
+        assert _tasks(proxy) == [not whole]
         connection.close()
     holding.go_on()
     proxy.record()
@@ -111,6 +114,31 @@ def test_the_second_tunnel_of_a_client_needs_no_task(
         tls.sendall(REQUEST)
         assert read_all(tls).endswith(b"hi\n")
     assert proxy.record().outcome == "completed"
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02"])
+def test_a_hello_that_does_not_come_is_relayed_only_if_it_has_not_begun(
+    start: Start, mitm_settings: Settings, root_pem: Path, tls_http: Origin, plain_echo: Origin, begun: bytes
+) -> None:
+    proxy = start(mitm_settings, mitm={"non_tls": NonTls.RELAY}, timeouts={"hello": 0.2})
+    assert answer_to(proxy, root_pem, tls_http.port).endswith(b"hi\n")
+    assert proxy.record().mode == "mitm"
+    with tunnel(proxy, HOST, plain_echo.port) as connection:
+        connection.sendall(begun)
+        if begun:
+            assert read_all(connection) == b""
+        else:
+            server = proxy.app.server
+            assert server is not None
+            while proxy.call(lambda: [one.stage for one in server.tracker.live]) != [Stage.RELAY]:
+                pass
+            connection.sendall(b"late")
+            connection.shutdown(socket.SHUT_WR)
+            assert read_all(connection) == b"late"
+    record = proxy.record()
+    assert (record.outcome, record.mode) == (
+        ("hello_timeout", "mitm") if begun else ("completed", "passthrough")
+    )
 
 
 def _after(holding: Holding) -> int:

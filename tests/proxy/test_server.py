@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -215,6 +215,31 @@ def test_a_defect_is_one_tunnels_alone(
     with tunnel(proxy, "a.test", plain_echo.port):
         pass
     assert proxy.record().outcome == "completed"
+
+
+def test_a_tunnel_that_fails_in_the_turn_in_which_it_was_set_off_has_one_record(
+    start: Start, passthrough_settings: Settings, nobody: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that has looked a name up sets the rest off and is done. In a slow turn of the event loop the
+    engine tells of the rest's failure, and another task leads the tunnel, before the end of the first is
+    told."""
+    proxy = start(passthrough_settings, lookup=lambda _: ["127.0.0.1"])
+    dial_at = session._dial_at
+
+    def slowly(course: session.Course, *args: Any) -> session.Rest | None:
+        rest = dial_at(course, *args)
+        while course.tunnel.relaying:
+            course.engine._drain()
+        return rest
+
+    monkeypatch.setattr(session, "_dial_at", slowly)
+    for _ in range(3):
+        assert ask(proxy, connect_head("a.test", nobody)).status == 502
+        assert proxy.record().outcome == "connect_refused"
+    server_ = proxy.app.server
+    assert server_ is not None
+    assert proxy.call(lambda: (server_.tracker.admitted, len(server_.tracker.live))) == (0, 0)
+    assert proxy.no_more_records()
 
 
 def test_a_defect_while_telling_still_ends_in_a_record(

@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def nobody() -> Iterator[int]:
-    """A port that is taken, and on which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
-@pytest.fixture
 def silence() -> Iterator[int]:
     """A port that does not answer: its queue is full, so that Linux drops further SYNs."""
     with contextlib.ExitStack() as stack:
