@@ -65,6 +65,15 @@ class Contexts:
         self.make = make
         self._made: dict[HelloSpec, ClientContext] = {}
 
+    def kept_for(self, catalog: Catalog) -> Contexts:
+        """A cache for another catalog, with the contexts of those profiles that are the same in it. Reads
+        files; any thread."""
+        kept = Contexts(self.make)
+        for spec, context in self._made.copy().items():
+            if catalog.find(spec.name) == spec:
+                kept._made[spec] = context
+        return kept
+
     def get(self, spec: HelloSpec) -> ClientContext:
         """The context of a spec. Raises what making one raises."""
         context = self._made.get(spec)
