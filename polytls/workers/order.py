@@ -17,6 +17,7 @@ import os
 import pickle
 import socket
 import struct
+from array import array
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ RELOAD = b"r"
 
 _LENGTH = struct.Struct(">I")
 _WISHES_BYTES = 64
+_FD_BYTES = array("i").itemsize
 _MAX_ANSWER_BYTES = 1 << 20
 """A sentence or two."""
 
@@ -102,19 +104,22 @@ def send_change(channel: socket.socket, change: Change) -> None:
     with os.fdopen(os.memfd_create("polytls-change", os.MFD_CLOEXEC), "w+b") as file:
         pickle.dump(change, file)
         file.flush()
-        socket.send_fds(channel, [RELOAD], [file.fileno()], socket.MSG_DONTWAIT)
+        # Not `socket.send_fds`, nor below `recv_fds`: they take flags and let them fall.
+        fds = array("i", [file.fileno()])
+        channel.sendmsg([RELOAD], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)], socket.MSG_DONTWAIT)
 
 
 def receive_wishes(channel: socket.socket) -> Wishes:
     """Never blocks."""
     try:
         # One descriptor at most: a receive ends with the byte that brings one (unix(7)).
-        data, fds, _, _ = socket.recv_fds(channel, _WISHES_BYTES, 1, socket.MSG_DONTWAIT)
+        flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        data, brought, _, _ = channel.recvmsg(_WISHES_BYTES, socket.CMSG_LEN(_FD_BYTES), flags)
     except BlockingIOError:
         return Wishes(0, (), False)
     except ConnectionError:
         return Wishes(0, (), True)
-    return Wishes(data.count(STOP), tuple(_change_in(fd) for fd in fds), not data)
+    return Wishes(data.count(STOP), tuple(_change_in(data) for _, _, data in brought), not data)
 
 
 def send_answer(channel: socket.socket, answer: Answer) -> None:
@@ -140,7 +145,8 @@ def _answer_in(line: bytes) -> Answer:
     return Answer(**{**found, "warnings": tuple(found["warnings"])})
 
 
-def _change_in(fd: int) -> Change:
+def _change_in(rights: bytes) -> Change:
+    (fd,) = array("i", rights[:_FD_BYTES])
     with os.fdopen(fd, "rb") as file:
         file.seek(0)  # its place is shared with the one who wrote it
         change = pickle.load(file)  # of the process that started this one
