@@ -17,6 +17,7 @@ Passthrough needs no certificate authority, no trust store and no TLS context: n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from functools import partial
@@ -131,6 +132,11 @@ def make_parts(
         identity = _identity(settings, given)
     origination = _origination(settings, catalog, None if before is None else before.origination)
     interception = _interception(settings, origins, catalog, identity, origination)
+    if before is not None and before.snapshot.interception is not None:
+        # Those in use, too, so that tunnels need not all wait for a thread when the new parts are.
+        for name in before.snapshot.interception.profiles.found():
+            with contextlib.suppress(ProfileError):  # as before: whoever asks for it is told
+                interception.profiles.find(name)
     known = None if before is None else before.snapshot.ja4
     ja4 = (known or KnownJa4()) if settings.log.fingerprint else None
     return Parts(

@@ -97,6 +97,10 @@ class Profiles:
         """The profile with this name or alias, in any case, if `find` has found it before."""
         return self._ready.get(name) or self._ready.get(name.lower())
 
+    def found(self) -> tuple[str, ...]:
+        """What `ready` knows."""
+        return tuple(self._ready.copy())
+
     def find(self, name: str) -> Profile | None:
         """The profile with this name or alias; None where there is none. May read a file. From any thread."""
         with self._finding:  # a profile has one context, and with it the sessions to resume

@@ -27,6 +27,10 @@ ORIGIN = ROOT / "build" / "bench" / "bin" / "bench-origin"
 STALL_SECONDS = 60.0
 """Without progress for so long a tunnel has failed; the machine may be busy."""
 PAUSE_SECONDS = 0.5
+RELOAD_SECONDS = 0.25
+"""Between two reloads of the configuration."""
+WARM_RELOADS_SECONDS = 2.0
+"""Of the warm-up: every configuration has been in use by then, and is forgotten when caches are full."""
 
 _RUDE = (
     "reset=4,reset-early=5,hello-cut=2,garbage=2,reject-leaf=2,bad-chain=2,sni-mismatch=2,alpn-mismatch=2,"
@@ -80,6 +84,7 @@ class Round:
 
     seed: int
     seconds: float = 0.0
+    reloads: int = 0
     tunnels: int = 0
     failed: int = 0
     bytes_down: int = 0
@@ -148,8 +153,9 @@ def run_round(
     count: int | None = None,
     pause: bool = True,
 ) -> Round:
-    """All generators at once for so long, or so many tunnels each; the proxy is stopped and continued in the
-    middle (SIGSTOP, SIGCONT) if `pause`. Raises `BenchError`."""
+    """All generators at once for so long, or so many tunnels each; meanwhile the proxy's configuration is
+    reloaded again and again, and is at the end what it was. The proxy is stopped and continued in the middle
+    (SIGSTOP, SIGCONT) if `pause`. Raises `BenchError`."""
     limit = ["--seconds", str(seconds)] if count is None else ["--count", str(count)]
     limit += ["--max-seconds", str(seconds + 2 * STALL_SECONDS)]
     began = time.monotonic()
@@ -164,8 +170,7 @@ def run_round(
     ]
     made = Round(seed)
     try:
-        if pause:
-            _pause_in_the_middle(subject, seconds)
+        made.reloads = _disturb(subject, seconds if count is None else WARM_RELOADS_SECONDS, pause=pause)
         for part, process in zip(GENERATORS, running, strict=True):
             said, complained = process.communicate(timeout=seconds + 3 * STALL_SECONDS)
             if process.returncode != 0:
@@ -177,11 +182,29 @@ def run_round(
         for process in running:
             stop(process)
     made.seconds = time.monotonic() - began
+    _reload(subject, 0)
     return made
 
 
-def _pause_in_the_middle(subject: Driven, seconds: float) -> None:
-    time.sleep(seconds / 2)
+def _disturb(subject: Driven, seconds: float, *, pause: bool) -> int:
+    """For so long; how many reloads there were."""
+    began, number, paused = time.monotonic(), 0, not pause
+    while (spent := time.monotonic() - began) < seconds:
+        number += 1
+        _reload(subject, number)
+        if not paused and spent >= seconds / 2:
+            paused = True
+            _pause(subject)
+        time.sleep(RELOAD_SECONDS)
+    return number
+
+
+def _reload(subject: Driven, number: int) -> None:
+    if not subject.ask("reload", number=number)["taken"]:
+        raise BenchError(f"the proxy did not take configuration {number}: {subject.said()}")
+
+
+def _pause(subject: Driven) -> None:
     subject.pause()
     try:
         time.sleep(PAUSE_SECONDS)
