@@ -126,6 +126,29 @@ TEST(an_answer_before_the_end_of_the_question) {
   }
 }
 
+TEST(a_reset_found_while_sending_what_waited) {
+  // The client has said all it wants to say for now, and some of it still waits for the origin, which answers and resets.
+  EngineDriver engine;
+  uint16_t port = engine.listen();
+  const std::string answer = "HTTP/1.1 413 too much\r\n\r\n", piece = noise(16384, 4);
+  for (int round = 0; round < 5; round++) {
+    TunnelSpec small;
+    small.receive_bytes = 32768;
+    Tunnel tunnel = open_tunnel(&engine, port, small);
+    uint64_t relaying = engine.submit(relay_op(tunnel.stream, tunnel.other));
+    const uint64_t before = engine.stats().relayed_bytes;
+    for (size_t sent = piece.size(); engine.stats().buffered_bytes == 0; sent += piece.size()) {
+      tunnel.client.write(piece);
+      engine.await_stats([&](const ptl_stats &stats) { return stats.relayed_bytes - before == sent; });
+    }
+    tunnel.origin.write(answer);
+    tunnel.origin.close();
+    Outcome end;
+    CHECK(tunnel.client.read_to_end(&end) == answer);
+    CHECK_STATUS(engine.await(relaying), PTL_E_RESET);
+  }
+}
+
 TEST(silence_ends_it) {
   EngineDriver engine;
   uint16_t port = engine.listen();

@@ -181,7 +181,7 @@ class Server:
             tunnel.fail(tunnel.cut_short())
         elif (error := task.exception()) is not None:
             tunnel.fail(self._unforeseen(tunnel, error))
-        self.tracker.led(tunnel)
+        self.tracker.led(tunnel, task)
 
     def _over(self, tunnel: Tunnel) -> None:
         """Everything about a tunnel is over: close what is open, complete its record, hand it over."""

@@ -160,7 +160,7 @@ def _pass_through(course: Course, addresses: Sequence[SocketAddress]) -> None:
     chain = course.engine.chain()
     chain.connect(tunnel.client, addresses, timeout=timeouts.connect, done=connected)
     chain.write(tunnel.client, ESTABLISHED, timeout=TELL_SECONDS)
-    _launch(course, chain, None, fail)
+    _launch(course, chain, fail)
 
 
 def _decide(
@@ -210,7 +210,7 @@ def _intercept_at_once(
     chain = _meeting(course, addresses, raw=snapshot.ja4 is not None, expect=expected, done=met)
     agreement.with_upstream(chain, None)
     agreement.with_client(chain, None, leaf)
-    _launch(course, chain, None, go_on)
+    _launch(course, chain, go_on)
 
 
 async def _intercept(
@@ -321,11 +321,9 @@ async def _relay(course: Course, chain: Chain[Any]) -> None:
     tunnel.hello = tunnel.leaf = None  # of no use any more, and a tunnel may live long
 
 
-def _launch(
-    course: Course, chain: Chain[Any], upstream: Stream | None, rest: Callable[[Exception], Rest]
-) -> None:
-    """The same without waiting; if something fails before the relay, `rest` of it is what the tunnel goes on
-    with."""
+def _launch(course: Course, chain: Chain[Any], rest: Callable[[Exception], Rest]) -> None:
+    """The same without waiting, where the chain connects upstream; if something fails before the relay, the
+    tunnel goes on with `rest` of that failure."""
     tunnel, _request, snapshot, _engine, go_on = course
 
     def over(failure: Exception | None) -> None:
@@ -337,7 +335,7 @@ def _launch(
             recording.upstream_hello(tunnel.record, failure.hello, snapshot.ja4)
         go_on(rest(failure))
 
-    _then_relay(course, chain, upstream)
+    _then_relay(course, chain, None)
     tunnel.relaying = True
     try:
         chain.launch(over)

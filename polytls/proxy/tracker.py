@@ -157,8 +157,11 @@ class Tracker:
         """`task`, if any, leads the tunnel; this is also the reference that keeps the task alive."""
         self._live[tunnel] = task
 
-    def led(self, tunnel: Tunnel) -> None:
-        """The task of a tunnel is done. Unless the tunnel relays now, it is over."""
+    def led(self, tunnel: Tunnel, task: asyncio.Task[None]) -> None:
+        """`task` of a tunnel is done. Unless the tunnel relays now, or another task leads it already (what
+        this one set off may fail before its end is told), the tunnel is over."""
+        if self._live.get(tunnel) is not task:
+            return
         self._live[tunnel] = None
         if not tunnel.relaying:
             self._over(tunnel)

@@ -165,7 +165,8 @@ def added(own: Percentiles, direct: Percentiles) -> dict[str, float]:
 @contextmanager
 def downloading(bench: Bench, arguments: Sequence[str]) -> Iterator[None]:
     """One stream at full speed the same way, from before the measurement until after it."""
-    alone = _last_wins([*arguments, "--sizes", "1024m", "--at-once", "1", "--seconds", "3600"])
+    through = [word for word in arguments if word != "--compare-direct"]
+    alone = _last_wins([*through, "--sizes", "1024m", "--at-once", "1", "--seconds", "3600"])
     command = [str(bench.load_program), *alone, "--max-seconds", "60"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -145,7 +145,7 @@ ROWS: Sequence[Row] = (
         "MITM, one tunnel at a time while another downloads",
         Kind.BUSY,
         ("yardstick", "polytls-x25519"),
-        ("--at-once", "1"),
+        ("--at-once", "1", "--compare-direct"),
         "yardstick",
         direct=True,
     ),

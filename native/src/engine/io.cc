@@ -147,10 +147,11 @@ bool Loop::send_now(Stream *stream, const uint8_t *bytes, size_t size) {
   return true;
 }
 
-bool Loop::flush(Stream *stream) {
+bool Loop::flush(Stream *stream, bool more) {
   if (stream->broken || stream->deaf) return false;
   while (!stream->out.empty() && stream->writable) {
-    ssize_t n = send(stream->fd.get(), stream->out.data(), stream->out.size(), MSG_NOSIGNAL);
+    ssize_t n = send(stream->fd.get(), stream->out.data(), stream->out.size(),
+                     MSG_NOSIGNAL | (more ? MSG_MORE : 0));
     if (n >= 0) {
       stream->out.consume(static_cast<size_t>(n));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -206,7 +207,7 @@ void Loop::close_stream(Stream *stream, uint8_t alert, bool reset, bool say_good
 }
 
 void Loop::advance_close(Stream *stream) {
-  if (!flush(stream)) {
+  if (!flush(stream, !stream->shut)) {
     destroy(stream);
     return;
   }
@@ -222,7 +223,7 @@ void Loop::advance_close(Stream *stream) {
     stream->shut = true;
   }
   // What still comes is thrown away, a bounded amount a turn; the timer ends a flood.
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 2; i++) {
     if (receive(stream, chunk_.get(), kChunkBytes) == 0) break;
   }
   if (stream->fin || stream->broken) {

@@ -79,9 +79,12 @@ void Loop::run() {
   while (!stopping_.load(std::memory_order_acquire)) {
     int n = epoll_wait(epoll_.get(), events, kEventsATurn, sleep_ms());
     now_ns_ = now_ns();
+    if (crowd_ != 0) crowd_--;
+    // Who gives way in this turn of the loop waits for the next: what epoll has to say by then goes first.
+    const size_t waiting = ready_.size();
     for (int i = 0; i < n; i++) on_event(events[i].data.u64, events[i].events);
     wheel_.expire(now_ms());
-    run_ready();
+    run_ready(std::min(waiting, static_cast<size_t>(std::max(n, 1))));
     run_starts();
     sweep();  // first: what is freed is no longer held, and the counters say so
     publish();
@@ -91,6 +94,7 @@ void Loop::run() {
 
 void Loop::on_event(uint64_t data, uint32_t events) {
   if (data == kWakeMark) {
+    crowd_ = kCrowdTurns;
     take_inbox();
     return;
   }
@@ -104,6 +108,7 @@ void Loop::on_event(uint64_t data, uint32_t events) {
   if ((events & EPOLLPRI) != 0) stream->urgent = true;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) stream->hung_up = true;
   if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) stream->writable = true;
+  if (stream->op == nullptr || !stream->op->relay || !stream->op->relay->is_bulk()) crowd_ = kCrowdTurns;
   if (stream->connecting) {
     attempt_ready(stream, events);
     return;
@@ -116,9 +121,11 @@ void Loop::on_event(uint64_t data, uint32_t events) {
   advance(stream);
 }
 
-// Streams that used up their quantum: each gets one more turn, and may queue itself again for the next round.
-void Loop::run_ready() {
-  for (size_t left = ready_.size(); left != 0; left--) {
+// Streams that gave way get another turn, and may queue themselves again: as many of them as there were events, and one
+// at least. So many downloads do not add up to what each step of a handshake waits for, nor do many handshakes starve a
+// download.
+void Loop::run_ready(size_t turns) {
+  for (; turns != 0; turns--) {
     ptl_stream handle = ready_.front();
     ready_.pop_front();
     Stream *stream = slab_.find(handle);

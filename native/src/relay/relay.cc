@@ -62,7 +62,21 @@ void Loop::note_error(Stream *stream) {
 }
 
 void Loop::pump(Relay *relay, Direction *direction) {
-  size_t budget = kQuantumBytes;
+  if (direction->from->queued) return;  // it gave way; its turn will come
+  if (!direction->ended && direction->to->deaf) {  // found out while sending what waited
+    lose(relay, direction);
+    return;
+  }
+  const uint64_t before = direction->bytes;
+  move(relay, direction);
+  if (relay->over) return;
+  if (direction->bytes != before) direction->bulk = direction->bytes - before >= kBulkBytes;
+  if (direction->ended && !direction->done) finish(relay, direction);
+}
+
+// move takes one chunk on, or what there is.
+void Loop::move(Relay *relay, Direction *direction) {
+  size_t budget = chunk_bytes();
   while (!direction->ended) {
     if (!direction->to->out.empty()) return;  // back-pressure: its socket will tell when it is writable
     if (budget == 0) {
@@ -71,10 +85,8 @@ void Loop::pump(Relay *relay, Direction *direction) {
     }
     bool more = direction->from->tls ? pump_tls(relay, direction, &budget)
                                      : pump_plain(relay, direction, &budget);
-    if (relay->over) return;
-    if (!more) break;
+    if (relay->over || !more) return;
   }
-  if (direction->ended && !direction->done) finish(relay, direction);
 }
 
 // pump_plain moves one chunk. It returns whether there may be more at once.
@@ -85,7 +97,7 @@ bool Loop::pump_plain(Relay *relay, Direction *direction, size_t *budget) {
     held.swap(from->in);
     return forward(relay, direction, held.data(), held.size());
   }
-  size_t n = receive(from, chunk_.get(), kChunkBytes);
+  size_t n = receive(from, chunk_.get(), chunk_bytes());
   if (n == 0) {
     if (from->broken) {
       relay_broken(relay, from);
@@ -132,7 +144,7 @@ bool Loop::pump_tls(Relay *relay, Direction *direction, size_t *budget) {
     if (last > 0 && written) continue;
     if (last < 0 || !written || asked) break;
     asked = true;
-    supplied = receive(from, chunk_.get(), kChunkBytes);
+    supplied = receive(from, chunk_.get(), chunk_bytes());
     if (supplied == 0) break;
     from->tls->supply(chunk_.get(), supplied);
   }
@@ -233,7 +245,7 @@ void Loop::finish(Relay *relay, Direction *direction) {
     if (to->tls && !direction->truncated) to->tls->close_notify();
   }
   // From here on everything that |from| said has been taken; a goodbye that cannot be delivered is no failure.
-  flush(to);
+  flush(to, true);
   if (!to->out.empty()) return;
   if (!to->broken && !to->deaf) shutdown(to->fd.get(), SHUT_WR);
   to->shut = true;

@@ -2,9 +2,10 @@
 //
 // A direction reads a chunk, turns it into what the other side wants and sends it in one go. It reads nothing while
 // the other side's socket has bytes of ours waiting: that is the back-pressure, and the bound of what a stalled
-// reader can make us hold, which is one chunk (kChunkBytes and the records around it) each way. After a quantum it
-// gives its turn to other streams. The end of one direction is handed on as it came: close_notify and FIN as such,
-// a FIN without close_notify as just that, so that a truncation stays visible as one.
+// reader can make us hold, which is one chunk (kChunkBytes and the records around it) each way. After a chunk it gives
+// its turn to other streams, and chunks are small while there are others than bulk relays. The end of one direction is
+// handed on as it came: close_notify and FIN as such, a FIN without close_notify as just that, so that a truncation
+// stays visible as one.
 #ifndef POLYTLS_SRC_RELAY_RELAY_H
 #define POLYTLS_SRC_RELAY_RELAY_H
 
@@ -18,10 +19,14 @@ namespace ptl {
 struct Op;
 struct Stream;
 
+// Who moves less than a full record in a turn is waiting for more: those are let through between the chunks of others.
+constexpr size_t kBulkBytes = 16 << 10;
+
 struct Direction {
   Stream *from = nullptr;
   Stream *to = nullptr;
   uint64_t bytes = 0;
+  bool bulk = false;       // kBulkBytes or more moved when last something did
   bool ended = false;      // |from| has no more to say
   bool truncated = false;  // it ended without close_notify
   bool told = false;       // |to| has everything that |from| said
@@ -39,6 +44,7 @@ struct Relay {
   bool over = false;
   Timer idle;
 
+  bool is_bulk() const { return up.bulk || down.bulk; }
   Direction &leaving(const Stream *stream) { return up.from == stream ? up : down; }
   Direction &reaching(const Stream *stream) { return up.to == stream ? up : down; }
 };
