@@ -29,8 +29,6 @@ STALL_SECONDS = 60.0
 PAUSE_SECONDS = 0.5
 RELOAD_SECONDS = 0.25
 """Between two reloads of the configuration."""
-WARM_RELOADS_SECONDS = 2.0
-"""Of the warm-up: every configuration has been in use by then, and is forgotten when caches are full."""
 
 _RUDE = (
     "reset=4,reset-early=5,hello-cut=2,garbage=2,reject-leaf=2,bad-chain=2,sni-mismatch=2,alpn-mismatch=2,"
@@ -170,7 +168,7 @@ def run_round(
     ]
     made = Round(seed)
     try:
-        made.reloads = _disturb(subject, seconds if count is None else WARM_RELOADS_SECONDS, pause=pause)
+        made.reloads = _disturb(subject, running, pause_after=seconds / 2 if pause else None)
         for part, process in zip(GENERATORS, running, strict=True):
             said, complained = process.communicate(timeout=seconds + 3 * STALL_SECONDS)
             if process.returncode != 0:
@@ -186,14 +184,14 @@ def run_round(
     return made
 
 
-def _disturb(subject: Driven, seconds: float, *, pause: bool) -> int:
-    """For so long; how many reloads there were."""
-    began, number, paused = time.monotonic(), 0, not pause
-    while (spent := time.monotonic() - began) < seconds:
+def _disturb(subject: Driven, running: Sequence[subprocess.Popen[str]], *, pause_after: float | None) -> int:
+    """As long as one of them runs; how many reloads there were."""
+    began, number = time.monotonic(), 0
+    while any(process.poll() is None for process in running):
         number += 1
         _reload(subject, number)
-        if not paused and spent >= seconds / 2:
-            paused = True
+        if pause_after is not None and time.monotonic() - began >= pause_after:
+            pause_after = None
             _pause(subject)
         time.sleep(RELOAD_SECONDS)
     return number
