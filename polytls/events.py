@@ -138,8 +138,25 @@ class Warned:
     text: str
 
 
-Event = TunnelRecord | Listening | Draining | LeafMinted | Warned
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The configuration was read again, and new tunnels go by it. `changed` names what is not as it was:
+    keys, "profiles.NAME", or the contents of files; empty: nothing."""
+
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotReloaded:
+    """The configuration cannot be taken as it is now, and nothing has changed. `reason` is a clause."""
+
+    reason: str
+
+
+Event = TunnelRecord | Listening | Draining | LeafMinted | Warned | Reloaded | NotReloaded
 EventSink = Callable[[Event], None]
+_MOST_NAMED = 12
+"""Of what has changed, in a sentence: a directory of profiles may have hundreds."""
 RecordSink = Callable[[TunnelRecord], None]
 
 
@@ -148,6 +165,14 @@ def note_of(event: Event) -> str | None:
     match event:
         case Warned(text):
             return text
+        case Reloaded(()):
+            return "reloaded: the configuration is as it was"
+        case Reloaded(changed):
+            more = len(changed) - _MOST_NAMED
+            named = ", ".join(changed[:_MOST_NAMED])
+            return f"reloaded: changed {named}{f' and {more} more' if more > 0 else ''}"
+        case NotReloaded(reason):
+            return f"not reloaded, the configuration stays as it was: {reason}"
         case LeafMinted():
             return f"leaf for {event.host} ({event.key}), serial {event.serial}, until {event.not_after}"
         case Draining(0):

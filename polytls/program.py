@@ -1,8 +1,9 @@
 """The program that serves: one `App` from its start to its end, until somebody says to stop.
 
 `run` is what a process has only once: the event loop, the log, the limit of open files, signals. The first
-SIGINT or SIGTERM drains, the second ends at once. With a `Place` it is one of several workers, which
-`polytls.workers` starts and stops. What a proxy is made of is for `polytls.app` to know.
+SIGINT or SIGTERM drains, the second ends at once; SIGHUP has the configuration read again, one reload at a
+time. With a `Place` it is one of several workers, which `polytls.workers` starts, stops and reloads. What a
+proxy is made of is for `polytls.app` to know.
 
 uvloop is not used: the event loop only wakes up for completions, and the standard one does that as well.
 """
@@ -26,13 +27,14 @@ from polytls.app import App
 from polytls.errors import ConfigError
 from polytls.events import TunnelRecord, Warned, note_of
 from polytls.settings import Address, LimitSettings, Mode, Settings
-from polytls.started import Started
+from polytls.started import Started, has_terminal
 from polytls.telemetry.lag import LoopLag
 from polytls.telemetry.log import LineWriter, TunnelLog, to_stream, wants_colour
 from polytls.telemetry.otlp.plan import plan
 
 if TYPE_CHECKING:
-    from polytls.events import Event
+    from polytls.config import LoadedSettings
+    from polytls.events import Event, EventSink
     from polytls.telemetry.counters import Counters
     from polytls.telemetry.otlp.start import Otlp
 
@@ -50,7 +52,23 @@ tenth of Python's time to find nothing."""
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
-_COMMANDS_BYTES = 64
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """A configuration to go by from now on: `read` gives it (or raises `UserError`), `done` is told on the
+    event loop whether it was taken."""
+
+    read: Callable[[], LoadedSettings]
+    done: Callable[[bool], None] = lambda _taken: None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a supervisor said: how often to stop, and configurations, in order. `ended`: that was all."""
+
+    stops: int = 0
+    reloads: tuple[Reload, ...] = ()
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +76,15 @@ class Place:
     """What a worker has from its supervisor (`polytls.workers`), and a proxy that is alone does not need.
 
     `number` from 1 on; `tunnels`, the limit of all workers together; `listener`, the descriptor of a socket
-    that listens; `commands`, which has a byte for each wish to stop, and ends when nobody will stop it any
-    more; `ids`, a number for each tunnel; `lines` and `notes`, what writes to stdout and stderr.
+    that listens; `commands`, which can be read from when there is something to `hear`, without waiting;
+    `ids`, a number for each tunnel; `lines` and `notes`, what writes to stdout and stderr.
     """
 
     number: int
     tunnels: int
     listener: int
     commands: socket.socket
+    hear: Callable[[], Heard]
     ids: Callable[[], int]
     lines: Callable[[bytes], None]
     notes: Callable[[bytes], None]
@@ -76,24 +95,32 @@ def run(
     *,
     origins: Mapping[str, str],
     announce: Callable[[Started], None],
+    reread: Callable[[], LoadedSettings] | None = None,
     place: Place | None = None,
 ) -> None:
     """Serve until a signal, or who gave the `place`, says to stop. Tunnel lines go to stdout, everything else
-    to stderr.
+    to stderr. `reread` gives the configuration anew, for SIGHUP; None: SIGHUP is let be.
 
     Raises as `App.start` does.
     """
     possible, max_streams = room_for(raise_file_limit())
     wanted = settings.limits.tunnels
     # Beyond that, connections would wait for descriptors instead of being told 503.
-    allowed = replace(settings, limits=LimitSettings(tunnels=min(wanted, possible)))
+    allowed = _within(settings, possible)
     chosen = (wanted if place is None else place.tunnels) != LimitSettings().tunnels
     warning = (
         f"{wanted} tunnels{' a worker' if place else ''} need more open files than are allowed;"
         f" {possible} are possible: raise the hard limit (ulimit -Hn), or start more --workers"
     )
     warnings = (warning,) if possible < wanted and chosen else ()
-    asyncio.run(_run(allowed, max_streams, origins, announce, warnings, place))
+    if reread is not None:  # until it is listened to: it must not end what is only about to start
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    reloads = _Reloads(possible, None if reread is None else Reload(reread))
+    asyncio.run(_run(allowed, max_streams, origins, announce, warnings, reloads, place))
+
+
+def _within(settings: Settings, possible: int) -> Settings:
+    return replace(settings, limits=LimitSettings(tunnels=min(settings.limits.tunnels, possible)))
 
 
 def room_for(files: int) -> tuple[int, int]:
@@ -110,6 +137,7 @@ async def _run(
     origins: Mapping[str, str],
     announce: Callable[[Started], None],
     warnings: tuple[str, ...],
+    reloads: _Reloads,
     place: Place | None,
 ) -> None:
     to_stderr = to_stream(sys.stderr) if place is None else place.notes
@@ -148,28 +176,35 @@ async def _run(
             max_streams=max_streams,
         )
         try:
-            await _serve(app, announce, warnings, place)
+            await _serve(app, announce, warnings, reloads, sink, place)
         finally:
             log.close()
             if log.dropped:
                 text = f"{log.dropped} log lines were dropped: the reader of stdout was too slow, or gone"
                 sink(Warned(text))
             if otlp is not None:
-                otlp.close(min(FLUSH_SECONDS, max(1.0, settings.timeouts.drain)))
+                otlp.close(min(FLUSH_SECONDS, max(1.0, app.settings.timeouts.drain)))
     finally:
         lag.close()
         notes.close()
 
 
 async def _serve(
-    app: App, announce: Callable[[Started], None], warnings: tuple[str, ...], place: Place | None
+    app: App,
+    announce: Callable[[Started], None],
+    warnings: tuple[str, ...],
+    reloads: _Reloads,
+    sink: EventSink,
+    place: Place | None,
 ) -> None:
     """Start, until somebody says to stop, and stop."""
     stopping: asyncio.Event | None = None
     try:
         address = await app.start()
-        stopping = _on_wishes_to_stop(app, place)
-        announce(_started(app, address, warnings))
+        started = _started(app, address, warnings)
+        reloads.begin(app, started, lambda text: sink(Warned(text)))
+        stopping = _on_wishes(app, reloads, place)
+        announce(started)
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -201,43 +236,98 @@ def _exporter(
     return Otlp(wanted, settings.telemetry, warn=warn, counters=counters)
 
 
-def _on_wishes_to_stop(app: App, place: Place | None) -> asyncio.Event:
-    """An event that is set by the first wish; the second ends all tunnels."""
-    stopping = asyncio.Event()
+class _Reloads:
+    """Reloads of one `App`, one at a time. Who asks while one is under way has one more after it, and who had
+    asked before is told that nothing came of theirs: a configuration is read after the last wish for it."""
 
-    def handle() -> None:
+    def __init__(self, possible: int, again: Reload | None) -> None:
+        """`possible`: the tunnels there may be at most. `again`: what SIGHUP is for; None: for nothing."""
+        self.again = again
+        self._possible = possible
+        self._app: App | None = None
+        self._next: Reload | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, app: App, started: Started, warn: Callable[[str], None]) -> None:
+        """From now on. What `started` warns of is known."""
+        self._app, self._address, self._warn = app, started.address, warn
+        self._warned = set(started.warnings)
+
+    def ask(self, reload: Reload) -> None:
+        if self._next is not None:
+            self._next.done(False)
+        self._next = reload
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        app = self._app
+        assert app is not None
+        while (reload := self._next) is not None:
+            self._next = None
+            reload.done(await app.reload(partial(self._read, reload)))
+            warnings = _warnings(app.settings, self._address, app.trusted_roots)
+            for warning in warnings:
+                if warning not in self._warned:
+                    self._warn(warning)
+            self._warned = set(warnings)
+        self._task = None
+
+    def _read(self, reload: Reload) -> LoadedSettings:
+        loaded = reload.read()
+        return replace(loaded, settings=_within(loaded.settings, self._possible))
+
+
+def _on_wishes(app: App, reloads: _Reloads, place: Place | None) -> asyncio.Event:
+    """An event that is set by the first wish to stop; the second ends all tunnels. In between, wishes to
+    reload are let be."""
+    stopping = asyncio.Event()
+    attended = has_terminal()
+
+    def stop() -> None:
         if stopping.is_set():
             app.end()
             return
         stopping.set()
 
+    def reload(wanted: Reload) -> None:
+        if stopping.is_set():
+            wanted.done(False)
+        else:
+            reloads.ask(wanted)
+
+    def hang_up(wanted: Reload) -> None:
+        if attended and not has_terminal():  # the terminal is gone: it is no wish for anything but an end
+            stop()
+        else:
+            reload(wanted)
+
     loop = asyncio.get_running_loop()
     if place is not None:
-        loop.add_reader(place.commands, partial(_take_commands, place.commands, handle))
+        loop.add_reader(place.commands, partial(_take_commands, place, stop, reload))
         return stopping
     for number in _STOPPING:
-        loop.add_signal_handler(number, handle)
+        loop.add_signal_handler(number, stop)
+    if reloads.again is not None:
+        loop.add_signal_handler(signal.SIGHUP, hang_up, reloads.again)
     return stopping
 
 
-def _take_commands(commands: socket.socket, handle: Callable[[], None]) -> None:
-    try:
-        data = commands.recv(_COMMANDS_BYTES, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return
-    except ConnectionError:
-        data = b""
-    if not data:
-        asyncio.get_running_loop().remove_reader(commands)
-    for _ in data or b"s":  # who could stop it is gone: time to stop
-        handle()
+def _take_commands(place: Place, stop: Callable[[], None], reload: Callable[[Reload], None]) -> None:
+    heard = place.hear()
+    for wanted in heard.reloads:
+        reload(wanted)
+    if heard.ended:
+        asyncio.get_running_loop().remove_reader(place.commands)
+    for _ in range(heard.stops or heard.ended):  # who could stop it is gone: time to stop
+        stop()
 
 
 def _deaf_to_signals() -> None:
     """All is done but the last lines and the interpreter's end: one more signal must not turn that into a
     death by signal."""
     loop = asyncio.get_running_loop()
-    for number in _STOPPING:
+    for number in (*_STOPPING, signal.SIGHUP):
         loop.remove_signal_handler(number)  # which the end of the loop would, to the default
         signal.signal(number, signal.SIG_IGN)
 

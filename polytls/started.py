@@ -6,6 +6,7 @@ no engine.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,3 +39,9 @@ class Started:
     root_fingerprint: str | None
     warnings: tuple[str, ...]
     workers: int = 1
+
+
+def has_terminal() -> bool:
+    """Whether stderr leads to a terminal that is there: one that was closed is none any more. Who was started
+    from it ends with it, and who has none takes SIGHUP for what it means to services: to reload."""
+    return os.isatty(2)

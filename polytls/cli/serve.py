@@ -13,6 +13,7 @@ import gc
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,8 @@ then:
   curl ... --proxy-header 'X-PolyTLS-Upstream-Profile: firefox' https://example.com/
 
 One line for each tunnel goes to stdout, everything else to stderr. Ctrl-C or SIGTERM drains: no
-new tunnels, open ones get the drain time to end; a second one ends them at once.
+new tunnels, open ones get the drain time to end; a second one ends them at once. SIGHUP has the
+configuration read again: new tunnels go by it if all of it is right, and nothing changes if not.
 
 exit codes: 0 stopped by a signal, 1 could not run (address in use), 2 wrong option or configuration
 """
@@ -120,7 +122,8 @@ def _serve(args: argparse.Namespace) -> int:
     from polytls.config import load_settings
     from polytls.started import NOT_BUILT, ListenError
 
-    loaded = load_settings(args.config, os.environ, overrides(args))
+    read = partial(load_settings, args.config, os.environ, overrides(args))
+    loaded = read()
     try:
         # What does not serve itself loads no engine.
         if loaded.settings.engine.workers > 1:
@@ -134,7 +137,7 @@ def _serve(args: argparse.Namespace) -> int:
         print(f"polytls: error: {NOT_BUILT}", file=sys.stderr)
         return 1
     try:
-        serve(loaded.settings, origins=loaded.origins, announce=announce)
+        serve(loaded.settings, origins=loaded.origins, announce=announce, reread=read)
     except ListenError as error:
         print(f"polytls: error: {_advice(error)}", file=sys.stderr)
         return 1

@@ -90,9 +90,7 @@ class LeafCache(Generic[T]):
 
         Raises ValueError if `ttl` is negative, `max_entries` below 1, or `days` out of `mint_leaf`'s range.
         """
-        check_days(days)
-        if ttl < 0 or max_entries < 1:
-            raise ValueError(f"ttl must be 0 or more and max_entries 1 or more, not {ttl} and {max_entries}")
+        _check(ttl, max_entries, days)
         self._root = root
         self._keys = keys
         self._build = build
@@ -108,6 +106,21 @@ class LeafCache(Generic[T]):
         self._in_flight: dict[_Key, Future[T] | None] = {}
         self._closed = False
         self._hits = self._misses = self._mints = self._failures = self._evictions = 0
+
+    def change(self, *, ttl: float, max_entries: int, days: int) -> None:
+        """Go by other settings from now on. Leaves that were minted by others than `ttl` and `days` are let
+        go; with the same, those stay that fit. Raises ValueError as `__init__` does."""
+        _check(ttl, max_entries, days)
+        let_go: list[_Entry[T]] = []
+        with self._lock:
+            if (ttl, days) != (self._ttl, self._days):
+                let_go += self._entries.values()
+                self._entries.clear()
+            while len(self._entries) > max_entries:
+                self._evictions += 1
+                let_go.append(self._entries.popitem(last=False)[1])
+            self._ttl, self._max_entries, self._days = ttl, max_entries, days
+        del let_go  # outside the lock, as what is evicted
 
     def get(self, host: str, kind: LeafKind) -> T | None:
         """Return the fresh value for `host` (spelled as it is to be minted), or None: then `mint` it."""
@@ -260,6 +273,12 @@ class LeafCache(Generic[T]):
             return replaced
         self._evictions += 1
         return self._entries.popitem(last=False)[1]
+
+
+def _check(ttl: float, max_entries: int, days: int) -> None:
+    check_days(days)
+    if ttl < 0 or max_entries < 1:
+        raise ValueError(f"ttl must be 0 or more and max_entries 1 or more, not {ttl} and {max_entries}")
 
 
 def _serial_hex(serial: int) -> str:

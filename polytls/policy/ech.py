@@ -24,6 +24,13 @@ class EchConfigs:
                 else:
                     self._exact.setdefault(host, configs)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EchConfigs):
+            return NotImplemented
+        return (self._exact, self._suffixes) == (other._exact, other._suffixes)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def find(self, host: str) -> bytes:
         """The list for `host` (lower case); empty: none."""
         configs = self._exact.get(host)

@@ -157,6 +157,15 @@ class Resolver:
         self._under_way: dict[str, _Flight] = {}
         self._cache: dict[str, tuple[float, _Answer]] = {}
 
+    def changed(self, overrides: Overrides, *, timeout: float, ttl: float) -> Resolver:
+        """One that goes by other settings, and on with the same threads. What is cached or under way is
+        shared, unless it would be kept for another time."""
+        made = Resolver(overrides, timeout=timeout, ttl=ttl, lookup=self._lookup, clock=self._clock)
+        made._threads = self._threads
+        if ttl == self._ttl:
+            made._under_way, made._cache = self._under_way, self._cache
+        return made
+
     def known(self, host: str, port: int) -> tuple[SocketAddress, ...] | None:
         """The addresses, where they are known without waiting; None where `resolve` must be awaited.
 

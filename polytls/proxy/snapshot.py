@@ -65,6 +65,15 @@ class Contexts:
         self.make = make
         self._made: dict[HelloSpec, ClientContext] = {}
 
+    def kept_for(self, catalog: Catalog) -> Contexts:
+        """A cache for another catalog, with the contexts of those profiles that are the same in it. Reads
+        files; any thread."""
+        kept = Contexts(self.make)
+        for spec, context in self._made.copy().items():
+            if catalog.find(spec.name) == spec:
+                kept._made[spec] = context
+        return kept
+
     def get(self, spec: HelloSpec) -> ClientContext:
         """The context of a spec. Raises what making one raises."""
         context = self._made.get(spec)
@@ -87,6 +96,10 @@ class Profiles:
     def ready(self, name: str) -> Profile | None:
         """The profile with this name or alias, in any case, if `find` has found it before."""
         return self._ready.get(name) or self._ready.get(name.lower())
+
+    def found(self) -> tuple[str, ...]:
+        """What `ready` knows."""
+        return tuple(self._ready.copy())
 
     def find(self, name: str) -> Profile | None:
         """The profile with this name or alias; None where there is none. May read a file. From any thread."""

@@ -6,6 +6,10 @@ predecessor died too without having lived for `SETTLED_SECONDS`. Then it waits, 
 death, so that a fault that every start runs into costs little. Meanwhile the socket does not listen, and the
 kernel gives connections to the others.
 
+SIGHUP has it read the configuration, once for all, and offer it to the workers. Each takes it or not, and
+says so in a line of its own; they look at the same files, and so agree. What one of them has taken is what
+those have to begin with that are started later.
+
 Before the first announcement it is different: if one worker cannot start, none does, and the first reason
 given is the only one told.
 """
@@ -22,13 +26,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from polytls.config.change import require_takeable
 from polytls.errors import PolytlsError, UserError
-from polytls.settings import Address, EngineSettings, LimitSettings, ListenSettings, Settings
-from polytls.started import ListenError, Started
+from polytls.events import NotReloaded, note_of
+from polytls.settings import EngineSettings, LimitSettings, Mode, Settings
+from polytls.started import Started, has_terminal
 from polytls.telemetry.log import LineWriter, to_stream
 from polytls.workers.board import Board, Turns
-from polytls.workers.order import STOP, Answer, Answers, Order, send_order
+from polytls.workers.order import STOP, Answer, Answers, Change, Order, send_change, send_order
+from polytls.workers.shares import open_listeners, share
+
+if TYPE_CHECKING:
+    from polytls.config import LoadedSettings
 
 SETTLED_SECONDS = 10.0
 """Who lived longer did not die of how it was started."""
@@ -41,7 +52,7 @@ FAREWELL_SECONDS = 5.0
 """For a worker whose channel has ended to be gone, and for those that a failed start leaves behind."""
 
 _CHANNEL_BYTES = 65_536
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The interpreter is told where modules are: by itself it would look in the working directory first.
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from polytls.workers.worker import main; sys.exit(main({fd}))"
 
@@ -71,22 +82,39 @@ class Seat:
         return f"worker {self.number}{process}"
 
 
-def supervise(settings: Settings, *, origins: Mapping[str, str], announce: Callable[[Started], None]) -> None:
+def supervise(
+    settings: Settings,
+    *,
+    origins: Mapping[str, str],
+    announce: Callable[[Started], None],
+    reread: Callable[[], LoadedSettings] | None = None,
+) -> None:
     """Serve with `settings.engine.workers` processes until a signal says to stop; `announce` once all listen.
+    `reread` gives the configuration anew, for SIGHUP; None: SIGHUP changes nothing.
 
     Raises as `App.start` does, `WorkerError`.
     """
     _occupy_standard_descriptors()
-    with contextlib.closing(_Supervisor(settings, origins, announce)) as supervisor:
+    with contextlib.closing(_Supervisor(settings, origins, announce, reread)) as supervisor:
         supervisor.run()
 
 
 class _Supervisor:
     def __init__(
-        self, settings: Settings, origins: Mapping[str, str], announce: Callable[[Started], None]
+        self,
+        settings: Settings,
+        origins: Mapping[str, str],
+        announce: Callable[[Started], None],
+        reread: Callable[[], LoadedSettings] | None,
     ) -> None:
         self._settings = settings
         self._origins = dict(origins)
+        self._reread = reread
+        self._most_tunnels = settings.limits.tunnels  # that every worker has room for its share of
+        self._root_loaded = settings.mode is Mode.MITM
+        self._attended = has_terminal()
+        self._offers: dict[int, LoadedSettings] = {}  # by number, those that nobody has answered yet
+        self._last_offer = 0
         self._announce: Callable[[Started], None] | None = announce
         self._answers: dict[int, Answer] = {}
         self._wishes = 0  # to stop
@@ -109,7 +137,9 @@ class _Supervisor:
                 for key, _ in self._selector.select(self._pause()):
                     if key.data is None:
                         for number in wake_up.recv(_CHANNEL_BYTES):
-                            if number in _STOP_SIGNALS:
+                            if number == signal.SIGHUP and not self._terminal_gone():
+                                self._offer()
+                            elif number in _SIGNALS:
                                 self._pass_on()
                     else:
                         self._hear(key.data)
@@ -159,9 +189,54 @@ class _Supervisor:
         if self._kill_at is not None and self._kill_at <= now:
             self._kill_at = None
 
+    # Reloading
+
+    def _terminal_gone(self) -> bool:
+        return self._attended and not has_terminal()
+
+    def _offer(self) -> None:
+        """Read the configuration again, and have every worker go by it if all of it can be taken."""
+        if self._wishes or self._reread is None:
+            return
+        try:
+            loaded = self._reread()
+            require_takeable(
+                self._settings,
+                loaded.settings,
+                root_loaded=self._root_loaded,
+                most_tunnels=self._most_tunnels,
+            )
+        except UserError as error:
+            self._note(note_of(NotReloaded(str(error))) or "")
+            return
+        self._last_offer += 1
+        self._offers[self._last_offer] = loaded
+        for seat in self._seats:
+            self._send_offer(seat, self._last_offer)
+
+    def _send_offer(self, seat: Seat, number: int) -> None:
+        if seat.channel is None:  # whoever comes next has it from `_fill`
+            return
+        loaded = self._offers[number]
+        change = Change(number, self._own(loaded.settings, seat), loaded.origins)
+        with contextlib.suppress(OSError):  # it is gone, which will be heard
+            send_change(seat.channel, change)
+
+    def _answered(self, number: int, taken: bool) -> None:
+        """A worker says what became of an offer: the first answer counts, and those before it are history."""
+        loaded = self._offers.get(number)
+        if loaded is None:
+            return
+        if taken:
+            self._settings, self._origins = loaded.settings, loaded.origins
+            self._root_loaded |= loaded.settings.mode is Mode.MITM
+        for old in [offer for offer in self._offers if offer <= number]:
+            del self._offers[old]
+
     # Workers
 
     def _fill(self, seat: Seat) -> None:
+        self._most_tunnels = min(self._most_tunnels, self._settings.limits.tunnels)
         seat.due = None
         seat.answers, seat.listens, seat.problem = Answers(), False, None
         seat.started = time.monotonic()
@@ -181,23 +256,29 @@ class _Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, seat)
         with contextlib.suppress(OSError):  # it is gone already, which will be heard
             send_order(ours, self._order(seat))
+        for number in self._offers:
+            self._send_offer(seat, number)
 
-    def _order(self, seat: Seat) -> Order:
-        settings, workers = self._settings, len(self._seats)
+    def _own(self, settings: Settings, seat: Seat) -> Settings:
+        """A worker's share of settings that are for all."""
+        workers = len(self._seats)
         # One core of each share is for the worker's Python, as in one process alone.
         threads = settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // workers - 1)
-        own = replace(
+        return replace(
             settings,
             listen=replace(settings.listen, address=self._address),
             engine=EngineSettings(threads=threads),
             limits=LimitSettings(tunnels=share(settings.limits.tunnels, seat.number, workers)),
         )
+
+    def _order(self, seat: Seat) -> Order:
+        settings = self._settings
         numbers, lines, notes = self._board.descriptors
         return Order(
-            settings=own,
+            settings=self._own(settings, seat),
             origins=self._origins,
             number=seat.number,
-            workers=workers,
+            workers=len(self._seats),
             tunnels=settings.limits.tunnels,
             listener=seat.listener.fileno(),
             numbers=numbers,
@@ -214,9 +295,13 @@ class _Supervisor:
         if not data:
             self._gone(seat)
             return
-        answer = seat.answers.take(data)
-        if answer is None:
-            return
+        for answer in seat.answers.take(data):
+            if answer.change is not None:
+                self._answered(answer.change, answer.taken)
+            else:
+                self._begun(seat, answer)
+
+    def _begun(self, seat: Seat, answer: Answer) -> None:
         if answer.problem is None:
             self._listens(seat, answer)
             return
@@ -276,46 +361,14 @@ class _Supervisor:
         self._notes.put(lambda: f"polytls: {text}")
 
 
-def open_listeners(listen: ListenSettings, workers: int) -> tuple[Address, list[socket.socket]]:
-    """As many sockets that listen on one address, and the address with its actual port. Raises
-    `ListenError`."""
-    host, port = listen.address.host, listen.address.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as stack:
-        try:
-            # Without SO_REUSEPORT, for this to fail where anybody listens; and to have a port, if any will
-            # do.
-            first = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            first.bind((host, port))
-            port = first.getsockname()[1]
-            opened = [stack.enter_context(socket.socket(family, socket.SOCK_STREAM)) for _ in range(workers)]
-            for each in opened:
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                each.bind((host, port))
-            for each in opened:
-                each.listen(listen.backlog)
-        except OSError as error:
-            raise ListenError(listen.address, error) from error
-        stack.pop_all()
-        first.close()
-    return Address(host, port), opened
-
-
-def share(total: int, number: int, workers: int) -> int:
-    """What worker `number` of `workers` (from 1 on) has of a total that all of them share."""
-    return total // workers + (number <= total % workers)
-
-
 @contextlib.contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket from which the numbers of signals to stop can be read. For the main thread."""
+    """A socket from which the numbers of signals can be read. For the main thread."""
     reading, writing = socket.socketpair()
     with reading, writing:
         writing.setblocking(False)
         before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, lambda *_: None) for number in _STOP_SIGNALS}
+        handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         try:
             yield reading
         finally:

@@ -1,6 +1,6 @@
 """The worker's side: a process that was started to serve on a socket it inherited, and does what it is told.
 
-It hears neither SIGINT nor SIGTERM (`polytls.workers` says why): its supervisor tells it to stop.
+It hears no SIGINT, SIGTERM or SIGHUP (`polytls.workers` says why): its supervisor tells it what to do.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from polytls.errors import PolytlsError, UserError
 from polytls.started import NOT_BUILT
 from polytls.telemetry.log import to_stream
 from polytls.workers.board import Turns, numbers
-from polytls.workers.order import Answer, Order, receive_order, send_answer
+from polytls.workers.order import Answer, Order, receive_order, receive_wishes, send_answer
 
 if TYPE_CHECKING:
+    from polytls.program import Reload
     from polytls.started import Started
+    from polytls.workers.order import Change
 
 _FAILED = 1
 """The exit code of a worker that could not start; its answer says why."""
@@ -25,7 +27,7 @@ _FAILED = 1
 
 def main(channel_fd: int) -> int:
     """Serve by the order that comes over the channel. The process's exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=channel_fd) as channel:
         order = receive_order(channel)
@@ -47,11 +49,17 @@ def _serve(order: Order, channel: socket.socket) -> Answer | None:
     try:
         from polytls import program
 
+        def hear() -> program.Heard:
+            wishes = receive_wishes(channel)
+            reloads = tuple(_reload(change, channel) for change in wishes.changes)
+            return program.Heard(wishes.stops, reloads, wishes.ended)
+
         place = program.Place(
             number=order.number,
             tunnels=order.tunnels,
             listener=order.listener,
             commands=channel,
+            hear=hear,
             ids=numbers(order.numbers, order.number, order.workers),
             lines=Turns(order.lines, to_stream(sys.stdout)),
             notes=Turns(order.notes, to_stream(sys.stderr)),
@@ -69,3 +77,13 @@ def _serve(order: Order, channel: socket.socket) -> Answer | None:
         about = f"{error.filename}: " if error.filename else ""
         return Answer(problem=f"{about}{error.strerror or error}")
     return None
+
+
+def _reload(change: Change, channel: socket.socket) -> Reload:
+    from polytls.config import LoadedSettings
+    from polytls.program import Reload
+
+    return Reload(
+        read=lambda: LoadedSettings(change.settings, change.origins),
+        done=lambda taken: send_answer(channel, Answer(change=change.number, taken=taken)),
+    )

@@ -467,3 +467,36 @@ def test_what_is_ready_need_not_be_waited_for(caches: Caches, fast: Caches) -> N
     minted = slow.mint("a.test", LeafKind.ECDSA).result(WAIT)
     assert slow.ready("a.test", LeafKind.ECDSA) is minted
     assert slow.stats().hits == 1
+
+
+# Other settings
+
+
+def test_other_settings_let_go_of_leaves_that_were_made_by_others(caches: Caches) -> None:
+    cache = caches.make()
+    first = mint(cache, "a.example")
+    cache.change(ttl=3600.0, max_entries=5, days=90)
+    assert get(cache, "a.example") is first
+    cache.change(ttl=3600.0, max_entries=5, days=7)
+    assert get(cache, "a.example") is None
+    second = mint(cache, "a.example")
+    assert second.not_after < first.not_after
+    cache.change(ttl=60.0, max_entries=5, days=7)
+    assert get(cache, "a.example") is None
+    third = mint(cache, "a.example")
+    caches.clock.now += 61
+    assert get(cache, third.host) is None
+
+
+def test_a_smaller_cache_keeps_the_most_recently_used(caches: Caches) -> None:
+    cache = caches.make()
+    for host in ("a.example", "b.example", "c.example"):
+        mint(cache, host)
+    get(cache, "a.example")
+    cache.change(ttl=3600.0, max_entries=2, days=90)
+    assert get(cache, "b.example") is None
+    assert get(cache, "a.example")
+    assert get(cache, "c.example")
+    assert cache.stats().evictions == 1
+    with pytest.raises(ValueError, match="max_entries"):
+        cache.change(ttl=1.0, max_entries=0, days=1)

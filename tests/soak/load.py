@@ -27,6 +27,8 @@ ORIGIN = ROOT / "build" / "bench" / "bin" / "bench-origin"
 STALL_SECONDS = 60.0
 """Without progress for so long a tunnel has failed; the machine may be busy."""
 PAUSE_SECONDS = 0.5
+RELOAD_SECONDS = 0.25
+"""Between two reloads of the configuration."""
 
 _RUDE = (
     "reset=4,reset-early=5,hello-cut=2,garbage=2,reject-leaf=2,bad-chain=2,sni-mismatch=2,alpn-mismatch=2,"
@@ -80,6 +82,7 @@ class Round:
 
     seed: int
     seconds: float = 0.0
+    reloads: int = 0
     tunnels: int = 0
     failed: int = 0
     bytes_down: int = 0
@@ -148,8 +151,9 @@ def run_round(
     count: int | None = None,
     pause: bool = True,
 ) -> Round:
-    """All generators at once for so long, or so many tunnels each; the proxy is stopped and continued in the
-    middle (SIGSTOP, SIGCONT) if `pause`. Raises `BenchError`."""
+    """All generators at once for so long, or so many tunnels each; meanwhile the proxy's configuration is
+    reloaded again and again, and is at the end what it was. The proxy is stopped and continued in the middle
+    (SIGSTOP, SIGCONT) if `pause`. Raises `BenchError`."""
     limit = ["--seconds", str(seconds)] if count is None else ["--count", str(count)]
     limit += ["--max-seconds", str(seconds + 2 * STALL_SECONDS)]
     began = time.monotonic()
@@ -164,8 +168,7 @@ def run_round(
     ]
     made = Round(seed)
     try:
-        if pause:
-            _pause_in_the_middle(subject, seconds)
+        made.reloads = _disturb(subject, running, pause_after=seconds / 2 if pause else None)
         for part, process in zip(GENERATORS, running, strict=True):
             said, complained = process.communicate(timeout=seconds + 3 * STALL_SECONDS)
             if process.returncode != 0:
@@ -177,11 +180,29 @@ def run_round(
         for process in running:
             stop(process)
     made.seconds = time.monotonic() - began
+    _reload(subject, 0)
     return made
 
 
-def _pause_in_the_middle(subject: Driven, seconds: float) -> None:
-    time.sleep(seconds / 2)
+def _disturb(subject: Driven, running: Sequence[subprocess.Popen[str]], *, pause_after: float | None) -> int:
+    """As long as one of them runs; how many reloads there were."""
+    began, number = time.monotonic(), 0
+    while any(process.poll() is None for process in running):
+        number += 1
+        _reload(subject, number)
+        if pause_after is not None and time.monotonic() - began >= pause_after:
+            pause_after = None
+            _pause(subject)
+        time.sleep(RELOAD_SECONDS)
+    return number
+
+
+def _reload(subject: Driven, number: int) -> None:
+    if not subject.ask("reload", number=number)["taken"]:
+        raise BenchError(f"the proxy did not take configuration {number}: {subject.said()}")
+
+
+def _pause(subject: Driven) -> None:
     subject.pause()
     try:
         time.sleep(PAUSE_SECONDS)

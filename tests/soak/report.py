@@ -71,12 +71,13 @@ def table(report: Report) -> str:
     """Markdown."""
     first, last = report.checkpoints[0].snapshot, report.checkpoints[-1].snapshot
     moved = sum(one.bytes_down + one.bytes_up for one in report.rounds)
-    rate = report.tunnels / report.seconds
+    rate, reloads = report.tunnels / report.seconds, sum(one.reloads for one in report.rounds)
     books = [f"{found['missing']}, {found['twice']}" for found in (first, last)]
     shown = _checkpoints(report.checkpoints)
     made = (
         f"{report.tunnels:,} MITM tunnels in {report.seconds:.0f} s ({rate:.0f} a second), "
-        f"{moved / 1e9:.1f} GB of bodies compared byte by byte; seed {report.seed}; {report.machine}; "
+        f"{moved / 1e9:.1f} GB of bodies compared byte by byte, "
+        f"{reloads:,} reloads of the configuration meanwhile; seed {report.seed}; {report.machine}; "
         f"{report.revision}."
     )
     memory = (

@@ -11,6 +11,8 @@ each JSON line on standard input with one on standard output:
   native/faults is preloaded, these are its rules from now on; what the last ones have struck comes back.
 * ``{"do": "clock", "seconds": n}``: likewise, what the wall clock is ahead by.
 * ``{"do": "let_go"}``: names that never resolve do now.
+* ``{"do": "reload", "number": n}``: go by another configuration, the n-th of `RELOADS`, over and over; 0 is
+  the one of the start. Whether it was taken comes back.
 
 The end of standard input ends it.
 """
@@ -22,16 +24,18 @@ import ctypes
 import gc
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from polytls.app import App
-from polytls.events import Event, TunnelRecord, Warned
+from polytls.config import LoadedSettings
+from polytls.events import Event, NotReloaded, TunnelRecord, Warned
 from polytls.program import GC_THRESHOLD, raise_file_limit
 from polytls.settings import (
     Address,
@@ -76,9 +80,34 @@ class Names:
         return ["127.0.0.1"]
 
 
-def settings_of(wanted: dict[str, Any]) -> Settings:
-    """What the subject is told to be."""
+def settings_of(wanted: dict[str, Any], number: int = 0) -> Settings:
+    """What the subject is told to be, in one of `RELOADS` ways that come to the same for every tunnel."""
     directory = Path(wanted["directory"])
+    settings = _settings_of(wanted, directory)
+    if number % 2:  # another hello for whoever names no profile, and a profile more
+        settings = replace(
+            settings,
+            upstream=replace(settings.upstream, default_profile="lab", dns_cache_ttl=4.0),
+            limits=LimitSettings(settings.limits.tunnels - 1),
+            profile_tables={"lab": {"base": "firefox-155"}},
+        )
+    if number % RELOADS >= 2:  # roots from another file, so that all contexts are others, and leaves too
+        copy = directory / "roots.pem"
+        if not copy.exists():
+            shutil.copy(wanted["ca"], copy)
+            copy.write_text(copy.read_text(encoding="ascii") + "\n", encoding="ascii")
+        settings = replace(
+            settings,
+            upstream=replace(settings.upstream, ca_file=copy),
+            certificate=replace(settings.certificate, leaf_days=30),
+        )
+    return settings
+
+
+RELOADS = 4
+
+
+def _settings_of(wanted: dict[str, Any], directory: Path) -> Settings:
     return Settings(
         listen=ListenSettings(Address("127.0.0.1", 0)),
         mitm=MitmSettings(enabled=wanted.get("mitm", True)),
@@ -110,6 +139,7 @@ _TIMEOUTS = {
 
 class Subject:
     def __init__(self, wanted: dict[str, Any]) -> None:
+        self._wanted = wanted
         self._ledger = Ledger()
         self._reports: list[str] = []
         self._names = Names()
@@ -124,6 +154,8 @@ class Subject:
             self._log(event)
         elif isinstance(event, Warned) and "defect" in event.text:
             self._reports.append(event.text)
+        elif isinstance(event, NotReloaded):
+            self._reports.append(event.reason)
 
     async def run(self) -> None:
         try:
@@ -160,8 +192,16 @@ class Subject:
             case "let_go":
                 self._names.let_go.set()
                 return {}
+            case "reload":
+                return {"taken": await self._reload(asked["number"])}
             case other:
                 raise ValueError(other)
+
+    async def _reload(self, number: int) -> bool:
+        def read() -> LoadedSettings:
+            return LoadedSettings(settings_of(self._wanted, number), {})
+
+        return await self._app.reload(read)
 
     def _arm(self, rules: list[list[int]]) -> int:
         shim = self._shim

@@ -20,6 +20,7 @@ def test_a_soak_in_short(tmp_path: Path) -> None:
     lines: list[str] = []
     found = soak(tmp_path, seconds=1.0, tunnels=0, seed=5, warm=150, say=lines.append)
     assert found.wrong == []
+    assert all(made.reloads >= 4 for made in found.rounds[1:])
     assert len(found.checkpoints) == len(found.rounds) >= 2
     assert found.storm.struck > 100
     assert found.storm.failed == 0 < found.storm.tunnels

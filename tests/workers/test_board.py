@@ -14,7 +14,7 @@ import pytest
 
 from polytls.telemetry.log import to_stream
 from polytls.workers.board import Board, Turns, numbers
-from polytls.workers.supervisor import share
+from polytls.workers.shares import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

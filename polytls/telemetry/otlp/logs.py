@@ -13,7 +13,16 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, set_span_in_context
 
 from polytls.errors import Kind
-from polytls.events import Draining, LeafMinted, Listening, TunnelRecord, Warned, note_of
+from polytls.events import (
+    Draining,
+    LeafMinted,
+    Listening,
+    NotReloaded,
+    Reloaded,
+    TunnelRecord,
+    Warned,
+    note_of,
+)
 from polytls.telemetry.otlp import vocabulary as words
 from polytls.telemetry.otlp.spans import name_of, split_address
 
@@ -61,6 +70,11 @@ class Logs:
                 return self._made(words.LEAF_EVENT, note_of(event) or "", when_ns, attributes)
             case Warned(text):
                 return self._made(words.WARNED_EVENT, text, when_ns, {}, SeverityNumber.WARN)
+            case Reloaded():
+                return self._made(words.RELOADED_EVENT, note_of(event) or "", when_ns, {})
+            case NotReloaded():
+                text = note_of(event) or ""
+                return self._made(words.NOT_RELOADED_EVENT, text, when_ns, {}, SeverityNumber.WARN)
             case Listening(address, mode):
                 text = f"listening on {address}"
                 return self._made(words.LISTENING_EVENT, text, when_ns, {words.MODE: mode})

@@ -149,6 +149,8 @@ LEAF_EVENT = "polytls.leaf_minted"
 WARNED_EVENT = "polytls.warned"
 LISTENING_EVENT = "polytls.listening"
 DRAINING_EVENT = "polytls.draining"
+RELOADED_EVENT = "polytls.reloaded"
+NOT_RELOADED_EVENT = "polytls.not_reloaded"
 
 LOG_EVENTS: tuple[tuple[str, str, str], ...] = (
     (TUNNEL_EVENT, "INFO; WARN if it failed; ERROR if that is a defect", "A tunnel ended, and how."),
@@ -156,6 +158,8 @@ LOG_EVENTS: tuple[tuple[str, str, str], ...] = (
     (WARNED_EVENT, "WARN", "What else the proxy tells on stderr."),
     (LISTENING_EVENT, "INFO", "The proxy accepts tunnels."),
     (DRAINING_EVENT, "INFO", "The proxy was told to stop."),
+    (RELOADED_EVENT, "INFO", "The configuration was read again, and what changed."),
+    (NOT_RELOADED_EVENT, "WARN", "It was read again and could not be taken: nothing has changed."),
 )
 
 
