@@ -13,6 +13,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from polytls.config.change import require_takeable
@@ -67,6 +68,7 @@ class App:
         self._given = Given(os.environ if environ is None else environ, lookup, self._audit, traced)
         self._parts: Parts | None = None
         self._stopping = False
+        self._reloading: ThreadPoolExecutor | None = None
         self._listener = listener
         self._ids = ids
         wanted = 2 * settings.limits.tunnels + SPARE_STREAMS
@@ -116,7 +118,11 @@ class App:
         if before is None or self.server is None:
             return False
         try:
-            parts, changed = await asyncio.to_thread(self._read_again, read, before)
+            # One thread for all reloads: what they make and let go is then of one arena of malloc's.
+            if self._reloading is None:
+                self._reloading = ThreadPoolExecutor(1, thread_name_prefix="polytls-reload")
+            loop = asyncio.get_running_loop()
+            parts, changed = await loop.run_in_executor(self._reloading, self._read_again, read, before)
         except (PolytlsError, OSError) as error:
             self._sink(NotReloaded(str(error)))
             return False
@@ -160,6 +166,8 @@ class App:
             await self.engine.close()
         if self._parts is not None and self._parts.identity is not None:
             self._parts.identity.leaves.close()
+        if self._reloading is not None:
+            self._reloading.shutdown(wait=False)
 
     def counters(self) -> Counters:
         """What this proxy counts, now. For any thread."""
