@@ -72,7 +72,9 @@ def test_a_collector_that_is_not_there(start: Start, origin: Origin, protocol: s
     # One a minute, however many exports failed; and nothing else of what the libraries say.
     assert len(complaints(proxy)) == 1, proxy.notes
     assert "Traceback" not in proxy.notes
-    assert all(line.startswith(("PolyTLS", "  ", "polytls: ")) for line in proxy.notes.splitlines())
+    assert all(line.startswith(("PolyTLS", "  ", "polytls: ")) for line in proxy.notes.splitlines()), (
+        proxy.notes
+    )
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 500, 503])

@@ -74,6 +74,7 @@ class Otlp:
         self._feeds: dict[Signal, Feed[Any]] = {}
         self._exporters: dict[Signal, Any] = {}
         self._provider: MeterProvider | None = None
+        self._metrics_ended = False
         resource = make_resource(settings)
         scope = InstrumentationScope(SCOPE, __version__)
         self.spans = Spans(make_sampler(plan.sampling), Identity(), resource, scope)
@@ -125,7 +126,7 @@ class Otlp:
                 self._end(signal, deadline)
         if last is not None:
             last.join(max(0.0, deadline - time.monotonic()) + _LEAVE_SECONDS)
-        if all(feed.ended for feed in self._feeds.values()) and not (last is not None and last.is_alive()):
+        if all(feed.ended for feed in self._feeds.values()) and (last is None or self._metrics_ended):
             self._complaints.remove()  # else whoever is left behind would complain to stderr
 
     def _feed(self, signal: Signal, handle: Callable[[list[Any]], None]) -> Feed[Any]:
@@ -199,10 +200,14 @@ class Otlp:
         feed.finish(time.monotonic() + _LEAVE_SECONDS)
 
     def _end_metrics(self, deadline: float) -> None:
-        left = max(1.0, (deadline - time.monotonic()) * 1000)
+        """`shutdown` waits for the SDK's thread no longer than it is told, and does not say whether that ended:
+        where it came back in time, it did."""
+        left = max(0.001, deadline - time.monotonic())
+        latest = time.monotonic() + left
         with contextlib.suppress(Exception):  # it raises when the collector is slow, having tried
             if self._provider is not None:
-                self._provider.shutdown(timeout_millis=left)
+                self._provider.shutdown(timeout_millis=left * 1000)
+                self._metrics_ended = time.monotonic() < latest
 
 
 def _made(export: Export) -> Any:
