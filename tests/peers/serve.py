@@ -64,6 +64,7 @@ class Serve:
         self._changed = threading.Condition()
         self._records: list[Record] = []
         self._notes: list[str] = []
+        self._streams_ended = 0
         self.address = ""
         command = [sys.executable, "-m", "polytls", "serve", "--listen", listen, "--ca-dir", str(ca_dir)]
         self._process = subprocess.Popen(
@@ -87,9 +88,8 @@ class Serve:
         for thread in self._threads:
             thread.start()
         with self._changed:
-            self._changed.wait_for(
-                lambda: self.address or self._process.poll() is not None, timeout=HANG_SECONDS
-            )
+            # Its end is seen by its streams': it is there to be waited for only a little later.
+            self._changed.wait_for(lambda: self.address or self._streams_ended == 2, timeout=HANG_SECONDS)
         if not self.address:
             self.stop()
             raise RuntimeError(f"the proxy did not start: {self.notes}")
@@ -172,6 +172,7 @@ class Serve:
                 take(line.rstrip("\n"))
                 self._changed.notify_all()
         with self._changed:
+            self._streams_ended += 1
             self._changed.notify_all()
 
     def _take_record(self, line: str) -> None:

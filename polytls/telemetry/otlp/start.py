@@ -200,8 +200,8 @@ class Otlp:
         feed.finish(time.monotonic() + _LEAVE_SECONDS)
 
     def _end_metrics(self, deadline: float) -> None:
-        """`shutdown` waits for the SDK's thread no longer than it is told, and does not say whether that ended. It
-        did where `shutdown` came back in time."""
+        """`shutdown` waits for the SDK's thread no longer than it is told, and does not say whether that
+        ended; it did where `shutdown` came back in time."""
         left = max(0.001, deadline - time.monotonic())
         latest = time.monotonic() + left
         with contextlib.suppress(Exception):  # it raises when the collector is slow, having tried
