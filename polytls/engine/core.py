@@ -89,6 +89,7 @@ class Engine:
         self._expected: dict[int, _Expected | Callable[[RelayFacts], None]] = {}
         self._listeners: dict[int, Callable[[Accepted], None]] = {}
         self._completions = ffi.new("ptl_completion[]", _BATCH)
+        self._close = ffi.new("ptl_op *", {"kind": lib.PTL_OP_CLOSE})  # one for all: it is copied
         self._closed = False
         self._eventfd = lib.ptl_engine_eventfd(native)
         loop.add_reader(self._eventfd, self._drain)
@@ -260,6 +261,16 @@ class Engine:
             return False
         lib.ptl_cancel(self._native, handle, tag)
         return True
+
+    def close_stream(self, handle: int, *, alert: int, reset: bool) -> None:
+        """See `Stream.close`. There is always memory for it (native.h, ptl_submit)."""
+        if self._closed:
+            return
+        op = self._close
+        op.stream = handle
+        op.alert = alert
+        op.flags = lib.PTL_FLAG_RESET if reset else 0
+        self.submit(op, 1)
 
     def tell(self, error: BaseException) -> None:
         """What a callback raised: to the event loop's handler, but for what ends the program, which is raised

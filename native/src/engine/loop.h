@@ -18,6 +18,7 @@
 #include "base/queue.h"
 #include "base/ring.h"
 #include "base/timer_wheel.h"
+#include "engine/closes.h"
 #include "engine/completion.h"
 #include "engine/operation.h"
 #include "engine/slab.h"
@@ -87,6 +88,9 @@ class Loop {
 
   // post hands |command| to the loop, from any thread. It returns false when the loop has stopped.
   bool post(Command command);
+  // ask_close has a stream closed as by a CLOSE of which nobody is told, behind what was posted before. It takes no
+  // memory. It returns false when the loop has stopped.
+  bool ask_close(const Closes::Close &close);
   // stop makes |run| end; |run| ends every operation and stream before it returns.
   void stop();
   void run();
@@ -98,6 +102,7 @@ class Loop {
 
   // loop.cc: the loop itself
   void take_inbox();
+  void take_closes();
   bool cancel_linked(uint64_t tag);
   void execute(Command *command);
   void on_event(uint64_t data, uint32_t events);
@@ -136,6 +141,7 @@ class Loop {
   bool unstage();
   void mark_broken(Stream *stream, int error);
   void mark_deaf(Stream *stream, int error);
+  void reserve_close();
   void close_stream(Stream *stream, uint8_t alert, bool reset, bool say_goodbye);
   void advance_close(Stream *stream);
   void destroy(Stream *stream);
@@ -145,6 +151,7 @@ class Loop {
   void start(std::unique_ptr<Op> op);
   void start_on_stream(Op *op, Stream *stream);
   void advance(Stream *stream);
+  void close_as_asked(Stream *stream, uint8_t alert, bool reset);
   Stream *find_open(ptl_stream handle);
   Op *enlist(std::unique_ptr<Op> op);  // null, and |op| is refused, when memory is short
   ptl_completion completion_of(const Op *op, int status) const;
@@ -236,8 +243,9 @@ class Loop {
   Stream *on_stage_ = nullptr;
   std::vector<uint8_t> hello_scratch_;
 
-  std::mutex inbox_mutex_;  // guards the two below
+  std::mutex inbox_mutex_;  // guards the three below; room for closes is made by this loop alone
   std::vector<Command> inbox_;
+  Closes closes_;
   bool stopped_ = false;
   std::atomic<bool> stopping_{false};
 };

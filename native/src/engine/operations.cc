@@ -103,14 +103,8 @@ void Loop::start(std::unique_ptr<Op> op) {
     return;
   }
   if (op->kind == PTL_OP_CLOSE) {
-    Op *under_way = stream->op;
-    const bool relaying = under_way != nullptr && under_way->kind == PTL_OP_RELAY;
-    if (under_way != nullptr && !relaying) end_early(under_way, PTL_E_CANCELLED);
-    // Never enlisted: who is short of memory closes above all, and that takes none.
-    op->started_ns = now_ns_;
-    close_stream(stream, op->alert, (op->flags & PTL_FLAG_RESET) != 0, true);
-    // A relay closes both its streams as it ends: this one as it was asked for, so that comes first.
-    if (relaying) end_early(under_way, PTL_E_CANCELLED);
+    op->started_ns = now_ns_;  // never enlisted
+    close_as_asked(stream, op->alert, (op->flags & PTL_FLAG_RESET) != 0);
     const bool told = tell(op.get(), completion_of(op.get(), PTL_OK), (op->flags & PTL_FLAG_QUIET) != 0);
     if (op->linked) starts_.push_back(std::move(op->linked));
     be_done_with(std::move(op), told);
@@ -131,6 +125,16 @@ void Loop::start(std::unique_ptr<Op> op) {
     return;
   }
   if (Op *under_way = enlist(std::move(op))) start_on_stream(under_way, stream);
+}
+
+// close_as_asked is what a CLOSE does. Who is short of memory closes above all, and this takes none.
+void Loop::close_as_asked(Stream *stream, uint8_t alert, bool reset) {
+  Op *under_way = stream->op;
+  const bool relaying = under_way != nullptr && under_way->kind == PTL_OP_RELAY;
+  if (under_way != nullptr && !relaying) end_early(under_way, PTL_E_CANCELLED);
+  close_stream(stream, alert, reset, true);
+  // A relay closes both its streams as it ends: this one as it was asked for, so that came first.
+  if (relaying) end_early(under_way, PTL_E_CANCELLED);
 }
 
 void Loop::start_on_stream(Op *op, Stream *stream) try {
