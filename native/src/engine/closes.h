@@ -69,6 +69,7 @@ class Closes {
     uint8_t alert = 0;
     bool reset = false;
   };
+  static_assert(sizeof(Wish) == 8, "every idle tunnel pays for two");
 
   const uint32_t loop_;
   std::vector<Wish> wishes_;
