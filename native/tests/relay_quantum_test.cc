@@ -133,6 +133,13 @@ TEST(a_flood_moves_less_a_turn_while_others_talk) {
   engine.await(relaying);
 }
 
+// What the other direction has to say wakes the same two streams, and is no turn of the flood's: that one has its own.
+TEST(a_flood_has_one_turn_while_its_own_reader_talks) {
+  EngineDriver engine;
+  Tunnel tunnel = open_tunnel(&engine, engine.listen());
+  flood_through(&engine, &tunnel, std::string(kFlood, 'f'), kLarge, tunnel.client.fd());
+}
+
 TEST(a_tls_flood_gives_way) {
   EngineDriver engine;
   TunnelSpec spec;

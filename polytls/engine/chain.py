@@ -8,7 +8,7 @@ between wakes nobody: the completions of all operations but the last are quiet (
 the next that is worth a wake-up.
 
 `done` of an operation is called with its facts, in the order in which they happened and before `run` is over;
-what it raises, `run` raises. The first failure is the chain's. A `run` that is cancelled cancels the
+what it raises, `run` raises (`core`). The first failure is the chain's. A `run` that is cancelled cancels the
 operation that is under way, and with it the rest.
 """
 
@@ -93,11 +93,13 @@ class Waiter(Protocol):
 
 
 class Launched:
-    """A waiter that nobody awaits: it calls back, at once. No turn of the event loop, no task."""
+    """A waiter that nobody awaits: it calls back, at once. No turn of the event loop, no task. What it calls
+    may raise: that is told to the event loop's handler, and is nothing to whoever delivers."""
 
-    __slots__ = ("_failure", "_over")
+    __slots__ = ("_engine", "_failure", "_over")
 
-    def __init__(self, over: Callable[[Exception | None], None]) -> None:
+    def __init__(self, engine: Engine, over: Callable[[Exception | None], None]) -> None:
+        self._engine = engine
         self._over: Callable[[Exception | None], None] | None = over
         self._failure: Exception | None = None
 
@@ -119,8 +121,12 @@ class Launched:
 
     def _end(self, failure: Exception | None) -> None:
         over, self._over = self._over, None
-        if over is not None:
+        if over is None:
+            return
+        try:
             over(failure)
+        except BaseException as error:  # noqa: BLE001 - as asyncio's own callbacks
+            self._engine.tell(error)
 
 
 class Chain(Generic[T]):
@@ -314,9 +320,10 @@ class Chain(Generic[T]):
             raise
 
     def launch(self, over: Callable[[Exception | None], None]) -> None:
-        """`run` without a task that waits: `over` is called once, with what `run` would have raised, or None.
-        Raises EngineError when the engine takes nothing more; `over` is not called then."""
-        self._submit(Launched(over))
+        """`run` without a task that waits: `over` is called once, with what `run` would have raised, or None;
+        what it raises in turn is told to the event loop's handler of exceptions. Raises EngineError when the
+        engine takes nothing more; `over` is not called then."""
+        self._submit(Launched(self._engine, over))
 
     def _submit(self, waiter: Waiter) -> tuple[int, int]:
         """Submits all. Handle and tag of the last: by these the chain can be cancelled."""

@@ -6,6 +6,10 @@ here runs on the loop's thread; the native threads are never waited for, except 
 
 An await that is cancelled cancels its operation. The completion still comes, and what it carries (a new
 connection, say) is disposed of here.
+
+A batch is many tunnels' and each callback is one's. What a callback raises goes to who waits for that
+operation, or else to the event loop's handler of exceptions, as with asyncio's own callbacks, and the rest of
+the batch is delivered. Only what ends the program (SystemExit, KeyboardInterrupt) is raised, after that.
 """
 
 from __future__ import annotations
@@ -85,6 +89,7 @@ class Engine:
         self._expected: dict[int, _Expected | Callable[[RelayFacts], None]] = {}
         self._listeners: dict[int, Callable[[Accepted], None]] = {}
         self._completions = ffi.new("ptl_completion[]", _BATCH)
+        self._close = ffi.new("ptl_op *", {"kind": lib.PTL_OP_CLOSE})  # one for all: it is copied
         self._closed = False
         self._eventfd = lib.ptl_engine_eventfd(native)
         loop.add_reader(self._eventfd, self._drain)
@@ -209,12 +214,15 @@ class Engine:
         self._listeners.clear()  # who was still sending its head is nobody's tunnel any more
         # The loop threads may be waiting for the GIL in a decompressor: stop gives it up meanwhile.
         lib.ptl_engine_stop(self._native)
-        self._drain()
-        self.loop.remove_reader(self._eventfd)
-        for expected in self._expected.values():  # none: a stopped engine has told the end of everything
-            if isinstance(expected, tuple) and not expected[0].done():
-                expected[0].set_exception(EngineError("the engine is closed"))
-        self._expected.clear()
+        try:
+            self._drain()
+        finally:
+            self.loop.remove_reader(self._eventfd)
+            left = list(self._expected.values())  # none: a stopped engine has told the end of everything
+            self._expected.clear()
+            for expected in left:
+                if isinstance(expected, tuple) and not expected[0].done():
+                    expected[0].set_exception(EngineError("the engine is closed"))
 
     def chain(self) -> Chain[None]:
         """Operations to be submitted together."""
@@ -254,18 +262,50 @@ class Engine:
         lib.ptl_cancel(self._native, handle, tag)
         return True
 
+    def close_stream(self, handle: int, *, alert: int, reset: bool) -> None:
+        """See `Stream.close`. There is always memory for it (native.h, ptl_submit)."""
+        if self._closed:
+            return
+        op = self._close
+        op.stream = handle
+        op.alert = alert
+        op.flags = lib.PTL_FLAG_RESET if reset else 0
+        self.submit(op, 1)
+
+    def tell(self, error: BaseException) -> None:
+        """What a callback raised: to the event loop's handler, but for what ends the program, which is raised
+        (as asyncio does it)."""
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise error
+        context = {"message": "a callback of the engine failed", "exception": error}
+        self.loop.call_exception_handler(context)
+
     # --- completions ----------------------------------------------------------------------------
 
     def _drain(self) -> None:
         completions = self._completions
         count = _BATCH
+        ending: BaseException | None = None
         while count == _BATCH:
             count = lib.ptl_drain(self._native, completions, _BATCH)
             try:
                 for index in range(count):
-                    self._deliver(completions[index])
+                    try:
+                        self._deliver(completions[index])
+                    except BaseException as error:  # noqa: BLE001 - the next completion is somebody else's
+                        ending = self._ends(error) or ending
             finally:
                 lib.ptl_release(completions, count)
+        if ending is not None:
+            raise ending
+
+    def _ends(self, error: BaseException) -> BaseException | None:
+        """Tells of `error`, unless it is one that ends the program."""
+        try:
+            self.tell(error)
+        except BaseException as ending:  # noqa: BLE001 - raised by `_drain` when all of the batch is delivered
+            return ending
+        return None
 
     def _deliver(self, completion: CData) -> None:
         expected = self._expected.pop(completion.tag, None)
@@ -273,7 +313,7 @@ class Engine:
             self._accepted(completion)
             return
         if not isinstance(expected, tuple):
-            self._relayed(expected, completion)
+            expected(read.relayed(completion))
             return
         waiter, reader, done, role, side = expected
         try:
@@ -291,11 +331,17 @@ class Engine:
             if role is Role.AWAITED:
                 self._begun(completion.tag + 1)
                 waiter.set_result(facts)
-        except Exception as error:  # noqa: BLE001 - who waits is told, whatever it is
+        except BaseException as error:
             if waiter.done():
-                self._undeliverable(error)
-            else:
+                raise
+            # Who waits is told, whatever it is. What no future can be given as it is, the loop is told too.
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 waiter.set_exception(error)
+                return
+            waiter.set_exception(
+                EngineError(f"a callback raised {type(error).__name__}, which cannot be waited for")
+            )
+            raise
 
     def _begun(self, tag: int) -> None:
         """What a chain's relay follows has succeeded, and `tag` may be that relay."""
@@ -303,24 +349,16 @@ class Engine:
         if isinstance(after, tuple) and after[3] is Role.AFTER and after[2] is not None:
             self._expected[tag] = after[2]
 
-    def _relayed(self, ended: Callable[[RelayFacts], None], completion: CData) -> None:
-        try:
-            ended(read.relayed(completion))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next completion is somebody else's
-            self._undeliverable(error)
-
     def _accepted(self, completion: CData) -> None:
         on_accept = self._listeners.get(completion.tag)
         if on_accept is None:
             return
+        accepted = read.accepted(completion, self)
         try:
-            on_accept(read.accepted(completion, self))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next completion is somebody else's
-            self._undeliverable(error)
-
-    def _undeliverable(self, error: Exception) -> None:
-        context = {"message": "a completion could not be delivered", "exception": error}
-        self.loop.call_exception_handler(context)
+            on_accept(accepted)
+        except BaseException:
+            accepted.stream.close(reset=True)  # nobody knows of it
+            raise
 
 
 def _succeeded(waiter: Waiter) -> bool:

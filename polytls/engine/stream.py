@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from polytls.engine._native import ffi, lib
-
 if TYPE_CHECKING:
     from polytls.engine.contexts import ClientContext, Credential, ServerContext
     from polytls.engine.core import Engine
@@ -118,14 +116,9 @@ class Stream:
 
     def close(self, *, alert: int | None = None, reset: bool = False) -> None:
         """Flushes and closes: with a fatal TLS `alert` (in the clear where no handshake has begun), else
-        close_notify where TLS is up; then FIN. `reset`: at once, by RST. Idempotent."""
+        close_notify where TLS is up; then FIN. `reset`: at once, by RST. Idempotent. Takes no memory of the
+        engine's: what is short of it can be closed."""
         if self.closed:
             return
         self.closed = True
-        op = ffi.new("ptl_op *")
-        op.kind = lib.PTL_OP_CLOSE
-        op.stream = self.handle
-        op.alert = alert or 0
-        op.flags = lib.PTL_FLAG_RESET if reset else 0
-        if not self._engine.closed:
-            self._engine.submit(op, 1)
+        self._engine.close_stream(self.handle, alert=alert or 0, reset=reset)

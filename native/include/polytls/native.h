@@ -269,6 +269,8 @@ typedef struct ptl_op {
 /* ptl_submit hands |num_ops| operations to the engine. It returns PTL_OK, or a failure when nothing
  * was taken: PTL_E_SHUTDOWN, PTL_E_INVALID or PTL_E_NOMEM. (Of several chains in one call, those before an engine's
  * stop, or before memory was short, may have been taken; their completions come all the same.) Everything else, a stale handle too, is told by completions.
+ * A CLOSE without a tag that is linked to nothing is never PTL_E_NOMEM: each stream has room for one. Where that room is
+ * needed, it is closed behind whatever was submitted for its loop by then.
  * Operations linked together must be on streams of one loop. */
 int ptl_submit(ptl_engine *engine, const ptl_op *ops, size_t num_ops);
 

@@ -97,6 +97,22 @@ std::unique_ptr<Op> copy(const ptl_op &from) {
   return op;
 }
 
+// copy_chain returns copies of |ops[*i]| and what is linked behind it. |*i| is moved to the last of them.
+std::unique_ptr<Op> copy_chain(const ptl_op *ops, size_t *i) {
+  std::unique_ptr<Op> first = copy(ops[*i]);
+  Op *last = first.get();
+  while ((ops[*i].flags & PTL_FLAG_LINK) != 0) {
+    last->linked = copy(ops[++*i]);
+    last = last->linked.get();
+  }
+  return first;
+}
+
+// closes_alone says whether |op| is a CLOSE of which nobody is told, and nothing follows it.
+bool closes_alone(const ptl_op &op) {
+  return op.kind == PTL_OP_CLOSE && op.tag == 0 && (op.flags & PTL_FLAG_LINK) == 0;
+}
+
 // open_listener returns a listening socket, or an error number in |*out_errno|.
 Fd open_listener(const char *ip, uint16_t port, int backlog, uint16_t *out_port, int *out_errno) {
   sockaddr_storage address{};
@@ -271,17 +287,20 @@ int Engine::submit(const ptl_op *ops, size_t num_ops) {
     if (!links) first = i + 1;
   }
   for (size_t i = 0; i < num_ops; i++) {
-    std::unique_ptr<Op> first = copy(ops[i]);
-    Op *last = first.get();
-    while ((ops[i].flags & PTL_FLAG_LINK) != 0) {
-      last->linked = copy(ops[++i]);
-      last = last->linked.get();
-    }
+    const ptl_op &op = ops[i];
     // A handle that names no loop is stale; any loop can say so.
-    size_t loop = handle_loop(first->stream);
-    Command command(Command::Kind::kStart);
-    command.op = std::move(first);
-    if (!loops_[loop < loops_.size() ? loop : 0]->post(std::move(command))) return PTL_E_SHUTDOWN;
+    const size_t at = handle_loop(op.stream);
+    Loop *loop = loops_[at < loops_.size() ? at : 0].get();
+    bool taken;
+    try {
+      Command command(Command::Kind::kStart);
+      command.op = copy_chain(ops, &i);
+      taken = loop->post(std::move(command));
+    } catch (const std::bad_alloc &) {
+      if (!closes_alone(op)) throw;
+      taken = loop->ask_close({op.stream, op.alert, (op.flags & PTL_FLAG_RESET) != 0});
+    }
+    if (!taken) return PTL_E_SHUTDOWN;
   }
   return PTL_OK;
 }

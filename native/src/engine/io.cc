@@ -45,6 +45,7 @@ Stream *Loop::place_stream(Fd fd) {
   int error = EAGAIN;
   try {
     ready_.reserve(ready_.size() + slab_.count() + 1);  // what is queued, and everybody who may be yet
+    reserve_close();
     stream = slab_.add(std::make_unique<Stream>(this, std::move(fd)));
   } catch (const std::bad_alloc &) {
     error = ENOMEM;
@@ -58,6 +59,13 @@ Stream *Loop::place_stream(Fd fd) {
   stream->timer.argument = stream;
   counters_.streams.store(slab_.count(), std::memory_order_relaxed);
   return stream;
+}
+
+// reserve_close sees to it that the next stream can be closed whatever else there is no memory for.
+void Loop::reserve_close() {
+  if (slab_.places() < closes_.room()) return;
+  std::lock_guard<std::mutex> lock(inbox_mutex_);
+  closes_.reserve(slab_.places() + 1);
 }
 
 // Writability is only watched where somebody waits for it: a socket that was just made is writable, and each edge

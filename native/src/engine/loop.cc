@@ -37,7 +37,8 @@ Loop::Loop(Engine *engine, uint32_t index)
       slab_(index),
       spare_(kSpareCompletions),
       chunk_(new uint8_t[kChunkBytes]),
-      plain_(new uint8_t[SSL3_RT_MAX_PLAIN_LENGTH]) {
+      plain_(new uint8_t[SSL3_RT_MAX_PLAIN_LENGTH]),
+      closes_(index) {
   quiet_.callback = quiet_over;
   quiet_.argument = this;
   epoll_event event{};
@@ -57,6 +58,16 @@ bool Loop::post(Command command) {
     inbox_.push_back(std::move(command));
   }
   if (was_empty) ring(wake_);
+  return true;
+}
+
+bool Loop::ask_close(const Closes::Close &close) {
+  {
+    std::lock_guard<std::mutex> lock(inbox_mutex_);
+    if (stopped_) return false;
+    closes_.put(close);
+  }
+  ring(wake_);
   return true;
 }
 
@@ -146,11 +157,30 @@ void Loop::take_inbox() {
   ssize_t got = read(wake_.get(), &count, sizeof(count));
   (void)got;
   std::vector<Command> commands;
+  bool closes;
   {
     std::lock_guard<std::mutex> lock(inbox_mutex_);
     commands.swap(inbox_);
+    closes = !closes_.empty();
   }
   for (Command &command : commands) execute(&command);
+  if (closes) take_closes();
+}
+
+// What was submitted before a close comes before it: where there is some by now, the closes wait for the next turn.
+void Loop::take_closes() {
+  for (size_t at = 0;;) {
+    Closes::Close close;
+    {
+      std::lock_guard<std::mutex> lock(inbox_mutex_);
+      if (!inbox_.empty() || !closes_.take(&at, &close)) return;
+    }
+    if (Stream *stream = find_open(close.stream)) {
+      close_as_asked(stream, close.alert, close.reset);
+    } else {
+      counters_.stale_handles.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
 }
 
 void Loop::execute(Command *command) {

@@ -18,6 +18,7 @@
 #include "base/queue.h"
 #include "base/ring.h"
 #include "base/timer_wheel.h"
+#include "engine/closes.h"
 #include "engine/completion.h"
 #include "engine/operation.h"
 #include "engine/slab.h"
@@ -87,6 +88,9 @@ class Loop {
 
   // post hands |command| to the loop, from any thread. It returns false when the loop has stopped.
   bool post(Command command);
+  // ask_close has a stream closed as by a CLOSE of which nobody is told, behind what was posted before. It takes no
+  // memory. It returns false when the loop has stopped.
+  bool ask_close(const Closes::Close &close);
   // stop makes |run| end; |run| ends every operation and stream before it returns.
   void stop();
   void run();
@@ -98,6 +102,7 @@ class Loop {
 
   // loop.cc: the loop itself
   void take_inbox();
+  void take_closes();
   bool cancel_linked(uint64_t tag);
   void execute(Command *command);
   void on_event(uint64_t data, uint32_t events);
@@ -136,39 +141,43 @@ class Loop {
   bool unstage();
   void mark_broken(Stream *stream, int error);
   void mark_deaf(Stream *stream, int error);
+  void reserve_close();
   void close_stream(Stream *stream, uint8_t alert, bool reset, bool say_goodbye);
   void advance_close(Stream *stream);
   void destroy(Stream *stream);
   static void linger_over(void *stream);
 
-  // operations.cc
+  // operation_steps.cc
   void start(std::unique_ptr<Op> op);
   void start_on_stream(Op *op, Stream *stream);
   void advance(Stream *stream);
+  void close_as_asked(Stream *stream, uint8_t alert, bool reset);
   Stream *find_open(ptl_stream handle);
   Op *enlist(std::unique_ptr<Op> op);  // null, and |op| is refused, when memory is short
-  ptl_completion completion_of(const Op *op, int status) const;
-  // Each of these ends |op|: nobody may touch it afterwards.
-  void complete(Op *op, ptl_completion completion);
-  void attach_hello(const Op *op, ptl_completion *completion);
-  void fail(Op *op, int status, std::string_view detail, int sys_errno = 0);
-  void fail_with_input(Op *op, Stream *stream, int status, int sys_errno = 0);
-  void fail_gone(Op *op, Stream *stream);
-  void end_early(Op *op, int status);
-  void out_of_memory(Stream *stream, Op *op);
-  // These two return false where there is no memory to tell it; then |op| is to be put into |untold_|.
-  bool keep(Op *op, ptl_completion completion, Completions *in);
-  bool tell(Op *op, ptl_completion completion, bool quiet = false);
-  void tell_untold();
-  void refuse(std::unique_ptr<Op> op, int status, const char *detail);
-  void tell_with_rest(std::unique_ptr<Op> op, std::unique_ptr<Op> rest, const ptl_completion &because);
-  void be_done_with(std::unique_ptr<Op> op, bool told);
-  static void deadline_passed(void *op);
   void try_head(Stream *stream);
   void try_peek(Stream *stream);
   void try_read(Stream *stream);
   void try_write(Stream *stream);
   bool top_up(Stream *stream);
+
+  // operation_ends.cc
+  ptl_completion completion_of(const Op *op, int status) const;
+  // Each of these ends |op|: nobody may touch it afterwards.
+  void complete(Op *op, ptl_completion completion);
+  void fail(Op *op, int status, std::string_view detail, int sys_errno = 0);
+  void fail_with_input(Op *op, Stream *stream, int status, int sys_errno = 0);
+  void fail_gone(Op *op, Stream *stream);
+  void end_early(Op *op, int status);
+  void out_of_memory(Stream *stream, Op *op);
+  void refuse(std::unique_ptr<Op> op, int status, const char *detail);
+  void tell_with_rest(std::unique_ptr<Op> op, std::unique_ptr<Op> rest, const ptl_completion &because);
+  void attach_hello(const Op *op, ptl_completion *completion);
+  // These two return false where there is no memory to tell it; then |op| is to be put into |untold_|.
+  bool keep(Op *op, ptl_completion completion, Completions *in);
+  bool tell(Op *op, ptl_completion completion, bool quiet = false);
+  void tell_untold();
+  void be_done_with(std::unique_ptr<Op> op, bool told);
+  static void deadline_passed(void *op);
 
   // handshake.cc
   void start_tls(Op *op, Stream *stream);
@@ -236,8 +245,9 @@ class Loop {
   Stream *on_stage_ = nullptr;
   std::vector<uint8_t> hello_scratch_;
 
-  std::mutex inbox_mutex_;  // guards the two below
+  std::mutex inbox_mutex_;  // guards the three below; room for closes is made by this loop alone
   std::vector<Command> inbox_;
+  Closes closes_;
   bool stopped_ = false;
   std::atomic<bool> stopping_{false};
 };

@@ -2,6 +2,7 @@
 #ifndef POLYTLS_SRC_ENGINE_OPERATION_H
 #define POLYTLS_SRC_ENGINE_OPERATION_H
 
+#include <errno.h>
 #include <stdint.h>
 
 #include <memory>
@@ -39,6 +40,14 @@ struct Given {
   Ref<ptl_server_context> server_context;
   Ref<ptl_credential> credential;
 };
+
+constexpr char kNoMemory[] = "out of memory";
+
+// status_of_errno returns what a socket that failed with |error| ends an operation in.
+inline int status_of_errno(int error) {
+  if (error == ECONNRESET || error == EPIPE) return PTL_E_RESET;
+  return error == ENOMEM ? PTL_E_NOMEM : PTL_E_IO;
+}
 
 struct Op {
   uint32_t kind = 0;

@@ -28,6 +28,9 @@ inline uint32_t handle_loop(ptl_stream handle) {
   return (static_cast<uint32_t>(handle) >> kIndexBits) & (kMaxLoops - 1);
 }
 inline uint32_t handle_generation(ptl_stream handle) { return static_cast<uint32_t>(handle >> 32); }
+inline ptl_stream make_handle(uint32_t generation, uint32_t loop, uint32_t index) {
+  return static_cast<uint64_t>(generation) << 32 | loop << kIndexBits | index;
+}
 
 class Slab {
  public:
@@ -51,8 +54,7 @@ class Slab {
     }
     Slot &slot = slots_[index];
     slot.stream = std::move(stream);
-    slot.stream->handle =
-        static_cast<uint64_t>(slot.generation) << 32 | loop_ << kIndexBits | index;
+    slot.stream->handle = make_handle(slot.generation, loop_, index);
     count_++;
     return slot.stream.get();
   }
@@ -76,6 +78,8 @@ class Slab {
   }
 
   uint32_t count() const { return count_; }
+  // places counts the indices that there have been: no stream has a higher one.
+  size_t places() const { return slots_.size(); }
 
   // each calls |visit| for every stream; it may remove the one that it was given.
   template <typename F>

@@ -1,4 +1,6 @@
-// How BoringSSL's callbacks find the layer they are about.
+// What BoringSSL calls while a layer runs it: for the bytes below, for a verdict on certificates, for the protocol to
+// agree on, with sessions to keep, and with what it says and sends on the way. Each finds its layer by the SSL, and none
+// lets an exception out: BoringSSL knows none.
 #ifndef POLYTLS_SRC_TLS_CALLBACKS_H
 #define POLYTLS_SRC_TLS_CALLBACKS_H
 
