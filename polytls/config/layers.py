@@ -27,8 +27,8 @@ MAX_FILE_BYTES = 1 << 20
 """A configuration is a few KB; a megabyte is some other file."""
 
 MAX_DEPTH = 32
-"""Of tables and arrays in one another: the deepest that mean something, a profile's, have some five. Much deeper
-ones would be too deep for what compares and copies them."""
+"""Of tables and arrays in one another: the deepest that mean something, a profile's, have some five. Much
+deeper ones would be too deep for what compares and copies them."""
 
 _TABLES = frozenset(
     tuple(key.path.split(".")[:depth]) for key in KEYS for depth in range(key.path.count(".") + 1)

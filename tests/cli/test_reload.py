@@ -287,3 +287,34 @@ def _said(terminal: int, text: bytes) -> None:
     data = b""
     while text not in data:
         data += os.read(terminal, 4096)
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+def test_what_is_only_about_to_start_is_not_ended(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """It reads its configuration, which takes as long as we like."""
+    file = tmp_path / "polytls.toml"
+    os.mkfifo(file)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "polytls",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            str(file),
+            *options,
+        ],
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).resolve().parents[2],
+        env=clean_environment(),
+    )
+    with process, file.open("w") as written:  # which waits for the one who reads
+        process.send_signal(signal.SIGHUP)
+        written.write("proxy.mitm.enabled = false")
+        written.close()
+        assert process.stderr is not None
+        assert b"passthrough on http://" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(HANG_SECONDS) == 0
