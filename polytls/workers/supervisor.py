@@ -126,6 +126,9 @@ class _Supervisor:
         self._wishes = 0  # to stop
         self._kill_at: float | None = None
         workers = settings.engine.workers
+        # One core of each share is for the worker's Python, as in one process alone. Found once: what may be
+        # used can change, and a reload would seem to change the setting.
+        self._threads = settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // workers - 1)
         self._address, listeners = open_listeners(settings.listen, workers)
         self._seats = [Seat(number, listener) for number, listener in enumerate(listeners, 1)]
         self._board = Board(workers)
@@ -279,12 +282,10 @@ class _Supervisor:
     def _own(self, settings: Settings, seat: Seat) -> Settings:
         """A worker's share of settings that are for all."""
         workers = len(self._seats)
-        # One core of each share is for the worker's Python, as in one process alone.
-        threads = settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // workers - 1)
         return replace(
             settings,
             listen=replace(settings.listen, address=self._address),
-            engine=EngineSettings(threads=threads),
+            engine=EngineSettings(threads=self._threads),
             limits=LimitSettings(tunnels=share(settings.limits.tunnels, seat.number, workers)),
         )
 

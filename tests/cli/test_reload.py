@@ -180,6 +180,8 @@ def test_passthrough_and_back(lab: Lab) -> None:
 def test_mitm_after_a_start_without(tmp_path: Path) -> None:
     lab = Lab(tmp_path, mitm=False)
     try:
+        lab.write(ca="/nowhere/ca.pem")
+        lab.reload(REFUSED)
         assert not lab.proxy.root_pem.exists()
         lab.write()
         lab.reload("reloaded: changed proxy.mitm.enabled")
@@ -318,3 +320,15 @@ def test_what_is_only_about_to_start_is_not_ended(tmp_path: Path, options: tuple
         assert b"passthrough on http://" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(HANG_SECONDS) == 0
+
+
+def test_a_file_that_never_answers_keeps_nobody_from_stopping(tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    os.mkfifo(roots)
+    file = tmp_path / "polytls.toml"
+    file.write_text("")
+    served = Serve(tmp_path / "ca", "--config", str(file))
+    file.write_text(f'proxy.upstream.ca_file = "{roots}"')
+    served.signal(signal.SIGHUP)
+    with roots.open("w"):  # which waits for the one who reads
+        assert served.stop() == 0
