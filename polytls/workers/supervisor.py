@@ -29,6 +29,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from polytls.config.change import require_takeable
@@ -53,6 +54,9 @@ STRAGGLER_SECONDS = 10.0
 """Beyond the drain time, for a worker to end; one that hangs must not keep the proxy from stopping."""
 FAREWELL_SECONDS = 5.0
 """For a worker whose channel has ended to be gone, and for those that a failed start leaves behind."""
+READ_SECONDS = 5.0
+"""For the configuration's file to be read again. One that never answers (a pipe, a dead file server) must not
+keep the proxy from stopping, nor from filling seats."""
 
 _CHANNEL_BYTES = 65_536
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -217,7 +221,7 @@ class _Supervisor:
         if self._wishes or self._reread is None:
             return
         try:
-            loaded = self._reread()
+            loaded = _read_within(READ_SECONDS, self._reread)
             require_takeable(
                 self._settings,
                 loaded.settings,
@@ -406,6 +410,26 @@ def _occupy_standard_descriptors() -> None:
         os.set_inheritable(fd, True)
         fd = os.open(os.devnull, os.O_RDWR)
     os.close(fd)
+
+
+def _read_within(seconds: float, read: Callable[[], LoadedSettings]) -> LoadedSettings:
+    """What `read` gives, or raises. Raises UserError where it takes longer."""
+    came: list[LoadedSettings | Exception] = []
+
+    def work() -> None:
+        try:
+            came.append(read())
+        except Exception as error:  # noqa: BLE001 - for whoever asked
+            came.append(error)
+
+    thread = Thread(target=work, name="polytls-reload", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not came:
+        raise UserError(f"the configuration could not be read within {seconds:g} s; see what its file is")
+    if isinstance(came[0], Exception):
+        raise came[0]
+    return came[0]
 
 
 def _await_end(process: subprocess.Popen[bytes], seconds: float) -> int:

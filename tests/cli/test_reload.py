@@ -332,3 +332,15 @@ def test_a_file_that_never_answers_keeps_nobody_from_stopping(tmp_path: Path) ->
     served.signal(signal.SIGHUP)
     with roots.open("w"):  # which waits for the one who reads
         assert served.stop() == 0
+
+
+def test_workers_stop_though_the_configuration_never_answers(tmp_path: Path) -> None:
+    file = tmp_path / "polytls.toml"
+    file.write_text("")
+    served = Serve(tmp_path / "ca", "--config", str(file), "--workers", "2")
+    file.unlink()
+    os.mkfifo(file)
+    served.signal(signal.SIGHUP)
+    with file.open("w"):  # which waits for the one who reads
+        assert served.stop() == 0
+    assert f"{REFUSED}the configuration could not be read within 5 s" in served.notes
