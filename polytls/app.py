@@ -10,11 +10,13 @@ signals, the log and the limit of open files, belongs to `polytls.program`, whic
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from polytls.config.change import require_takeable
 from polytls.engine import Engine
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from polytls.pki.audit import MintEvent
     from polytls.pki.root import RootCA
     from polytls.settings import Address, Settings
+
+T = TypeVar("T")
 
 SPARE_STREAMS = 1024
 """Beside two for each tunnel: connections whose head is being read, or that are being told no."""
@@ -68,7 +72,7 @@ class App:
         self._given = Given(os.environ if environ is None else environ, lookup, self._audit, traced)
         self._parts: Parts | None = None
         self._stopping = False
-        self._reloading: ThreadPoolExecutor | None = None
+        self._reloading: _OneThread | None = None
         self._listener = listener
         self._ids = ids
         wanted = 2 * settings.limits.tunnels + SPARE_STREAMS
@@ -120,9 +124,8 @@ class App:
         try:
             # One thread for all reloads: what they make and let go is then of one arena of malloc's.
             if self._reloading is None:
-                self._reloading = ThreadPoolExecutor(1, thread_name_prefix="polytls-reload")
-            loop = asyncio.get_running_loop()
-            parts, changed = await loop.run_in_executor(self._reloading, self._read_again, read, before)
+                self._reloading = _OneThread("polytls-reload")
+            parts, changed = await self._reloading.call(lambda: self._read_again(read, before))
         except (PolytlsError, OSError) as error:
             self._sink(NotReloaded(str(error)))
             return False
@@ -167,7 +170,7 @@ class App:
         if self._parts is not None and self._parts.identity is not None:
             self._parts.identity.leaves.close()
         if self._reloading is not None:
-            self._reloading.shutdown(wait=False)
+            self._reloading.end()
 
     def counters(self) -> Counters:
         """What this proxy counts, now. For any thread."""
@@ -206,6 +209,50 @@ class App:
         # On a minting thread; a sink only queues.
         until = event.not_after.date().isoformat()
         self._sink(LeafMinted(event.host, event.kind.value, event.serial_hex, until))
+
+
+class _OneThread:
+    """Calls functions one after the other. A daemon, which those of concurrent.futures are not: one that
+    reads a file which never answers must not keep the process from ending."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        Thread(target=self._work, name=name, daemon=True).start()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """What it returns, or raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: T | None, error: Exception | None) -> None:
+            if future.done():  # cancelled: nobody waits any more
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(cast("T", result))
+
+        def call() -> None:
+            result, error = None, None
+            try:
+                result = function()
+            except Exception as raised:  # noqa: BLE001 - for whoever asked
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, result, error)
+            del result, error  # an error holds this frame, and the frame would hold it
+
+        self._calls.put(call)
+        return await future
+
+    def end(self) -> None:
+        """When it has done what it does."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # it holds what it has made
 
 
 def _trace(error: Exception) -> str:

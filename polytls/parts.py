@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from polytls.pki.cache import LeafCache
     from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
     from polytls.pki.root import RootCA
+    from polytls.policy.ech import EchConfigs
     from polytls.profiles import HelloSpec
     from polytls.proxy.mirror import Mirror
     from polytls.settings import Settings
@@ -127,11 +128,12 @@ def make_parts(
         snapshot = Snapshot(settings, catalog, resolver, None, None, given.traced)
         identity, origination = (None, None) if before is None else (before.identity, before.origination)
         return Parts(snapshot, identity, origination)
-    identity = None if before is None else before.identity
-    if identity is None:
-        identity = _identity(settings, given)
     origination = _origination(settings, catalog, None if before is None else before.origination)
-    interception = _interception(settings, origins, catalog, identity, origination)
+    profiles, ech = _upstream(settings, origins, catalog, origination)
+    identity = None if before is None else before.identity
+    if identity is None:  # the last that may fail: it makes files
+        identity = _identity(settings, given)
+    interception = _interception(settings, profiles, ech, identity)
     if before is not None and before.snapshot.interception is not None:
         # Those in use, too, so that tunnels need not all wait for a thread when the new parts are.
         for name in before.snapshot.interception.profiles.found():
@@ -260,13 +262,9 @@ def _roots_digest(ca_file: Path | None) -> bytes:
     return digest.digest()
 
 
-def _interception(
-    settings: Settings,
-    origins: Mapping[str, str],
-    catalog: Catalog,
-    identity: Identity,
-    origination: Origination,
-) -> Interception:
+def _upstream(
+    settings: Settings, origins: Mapping[str, str], catalog: Catalog, origination: Origination
+) -> tuple[Profiles, EchConfigs]:
     from polytls.config.ech import KEY as ECH_KEY
     from polytls.config.ech import read_ech_rules
 
@@ -274,6 +272,12 @@ def _interception(
     # Contexts are made when first used; those that a user can have got wrong are made now.
     for name in (settings.upstream.default_profile, *catalog.configured):
         profiles.find(name)
+    return profiles, read_ech_rules(settings.upstream.ech or (), origins.get(ECH_KEY, settings.source))
+
+
+def _interception(
+    settings: Settings, profiles: Profiles, ech: EchConfigs, identity: Identity
+) -> Interception:
     with_ecdsa, without_ecdsa = _leaf_kinds(settings.certificate.leaf_key)
     return Interception(
         profiles=profiles,
@@ -281,7 +285,7 @@ def _interception(
         leaf_with_ecdsa=with_ecdsa,
         leaf_without_ecdsa=without_ecdsa,
         server_context=identity.server_context,
-        ech=read_ech_rules(settings.upstream.ech or (), origins.get(ECH_KEY, settings.source)),
+        ech=ech,
         habits=identity.habits,
     )
 

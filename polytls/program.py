@@ -113,8 +113,6 @@ def run(
         f" {possible} are possible: raise the hard limit (ulimit -Hn), or start more --workers"
     )
     warnings = (warning,) if possible < wanted and chosen else ()
-    if reread is not None:  # until it is listened to: it must not end what is only about to start
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     reloads = _Reloads(possible, None if reread is None else Reload(reread))
     asyncio.run(_run(allowed, max_streams, origins, announce, warnings, reloads, place))
 

@@ -47,8 +47,8 @@ examples:
   polytls check --config config/polytls.toml     before a start: would it work?
   polytls check --local                          while it runs: does it?
 
-Give it the options that `polytls serve` was given, or better, put them into the file or into the
-environment, which both read. No line of the log comes of it.
+Of the options of `polytls serve` it has those above: what the others set, put into the file or into
+the environment, which both read. No line of the log comes of it.
 
 exit codes: 0 all is well, 1 something is not (the sentence says what), 2 wrong option
 """
@@ -125,6 +125,8 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
     yield _finding("profiles", partial(_profiles, loaded))
     if intercepts:
         yield _finding("upstream", partial(_upstream, loaded))
+        if settings.upstream.ech:
+            yield _finding("ECH", partial(_ech, loaded))
         yield _finding("root CA", partial(_root_to_be, settings))
 
 
@@ -191,6 +193,16 @@ def _upstream(loaded: LoadedSettings) -> str:
     if not roots:
         raise _UnwellError("no trusted root was found, so that every upstream is refused; set ca_file")
     return f"certificates are verified by {roots} roots"
+
+
+def _ech(loaded: LoadedSettings) -> str:
+    """Read the files of the rules. Raises `ConfigError`."""
+    from polytls.config.ech import KEY, read_ech_rules
+
+    settings = loaded.settings
+    rules = settings.upstream.ech or ()
+    read_ech_rules(rules, loaded.origins.get(KEY, settings.source))
+    return f"{len(rules)} {'rule has configs' if len(rules) == 1 else 'rules have configs'} that can be used"
 
 
 def _listener(listen: Address, seconds: float) -> str:

@@ -12,6 +12,7 @@ import errno
 import gc
 import os
 import shlex
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -122,6 +123,8 @@ def _serve(args: argparse.Namespace) -> int:
     from polytls.config import load_settings
     from polytls.started import NOT_BUILT, ListenError
 
+    # Until it is listened to: it must not end what is only about to start.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     read = partial(load_settings, args.config, os.environ, overrides(args))
     loaded = read()
     try:

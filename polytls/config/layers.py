@@ -26,6 +26,10 @@ else:
 MAX_FILE_BYTES = 1 << 20
 """A configuration is a few KB; a megabyte is some other file."""
 
+MAX_DEPTH = 32
+"""Of tables and arrays in one another: the deepest that mean something, a profile's, have some five. Much
+deeper ones would be too deep for what compares and copies them."""
+
 _TABLES = frozenset(
     tuple(key.path.split(".")[:depth]) for key in KEYS for depth in range(key.path.count(".") + 1)
 )
@@ -65,7 +69,10 @@ def read_file(path: Path) -> dict[str, object]:
 def parse_toml(raw: bytes, source: str) -> dict[str, object]:
     """The bytes of a TOML file as nested tables. Raises `ConfigError` with line and column."""
     try:
-        return tomllib.loads(raw.decode("utf-8"))
+        table = tomllib.loads(raw.decode("utf-8"))
+        if _is_deeper(table, MAX_DEPTH):
+            raise RecursionError
+        return table
     except UnicodeDecodeError as problem:
         line = raw.count(b"\n", 0, problem.start) + 1
         raise ConfigError(source, "", f"is not UTF-8 (at line {line}); save it as UTF-8") from None
@@ -73,6 +80,14 @@ def parse_toml(raw: bytes, source: str) -> dict[str, object]:
         raise ConfigError(source, "", f"is not valid TOML: {problem}") from None
     except RecursionError:
         raise ConfigError(source, "", "is not valid: arrays or tables are nested too deeply") from None
+
+
+def _is_deeper(table: object, depth: int) -> bool:
+    """Whether more than so many tables and arrays are in one another."""
+    if not isinstance(table, (dict, list)):
+        return False
+    values = table.values() if isinstance(table, dict) else table
+    return depth == 0 or any(_is_deeper(value, depth - 1) for value in values)
 
 
 def from_table(table: Mapping[str, object], source: str) -> Iterator[Given]:

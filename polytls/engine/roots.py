@@ -15,6 +15,8 @@ _PEM = re.compile(
     rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----\s*(.+?)\s*-----END (?:TRUSTED )?CERTIFICATE-----", re.DOTALL
 )
 
+_BEGIN = re.compile(rb"^-----BEGIN (?:TRUSTED )?CERTIFICATE-----", re.MULTILINE)
+
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
@@ -24,13 +26,16 @@ _BUNDLES = (
 
 
 def certificates_of(pem: bytes) -> list[bytes]:
-    """The DER of every certificate in a PEM text, in order. ValueError where one is not base64."""
+    """The DER of every certificate in a PEM text, in order. ValueError where one is not base64, or where the
+    text ends in the middle of one: somebody is still writing it, and the rest would not be trusted."""
     found = []
     for match in _PEM.finditer(pem):
         try:
             found.append(base64.b64decode(b"".join(match.group(1).split()), validate=True))
         except binascii.Error as error:
             raise ValueError(f"a certificate in it is not base64: {error}") from error
+    if len(_BEGIN.findall(pem)) > len(found):
+        raise ValueError("it ends in the middle of a certificate; is it still being written?")
     return found
 
 

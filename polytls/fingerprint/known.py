@@ -7,7 +7,8 @@ cipher suites, the types of its extensions and a few of their bodies. The shape 
 their lengths, for 10 µs, and what JA4 says of it is kept. JA4 looks neither at the order of
 extensions nor at GREASE values, so the shape has neither: all hellos of one client are one.
 
-A hello that the short way cannot follow (several records, a length that does not fit) takes the long one.
+A hello that the short way cannot follow (several records, a length that does not fit) or should not keep
+(far longer than real ones) takes the long one.
 `tests/fingerprint` holds the two ways to each other, mutated hellos included.
 """
 
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 MAX_SHAPES = 1024
-"""Under 2 KB each. The clients and profiles of a proxy have a few dozen."""
+"""Under 2 KB each for what clients send. The clients and profiles of a proxy have a few dozen."""
+MAX_PART_BYTES = 512
+"""Of the suites, and of a body that is looked into: real ones have up to some 200. What has more is read in
+full each time and kept nowhere: who makes up hellos of 16 KB cannot fill the memory with them."""
+MAX_TYPES = 128
 
 _GREASE = frozenset(0x0A0A + 0x1010 * step for step in range(16))  # RFC 8701 §2
 _HEAD = Struct(">BHHB")  # record: type, version, length; message: type
@@ -84,7 +89,7 @@ def _shape(records: bytes) -> Hashable | None:
         session = records[_SESSION_AT]
         at = _SESSION_AT + 1 + session
         (length,) = unpack_from(">H", records, at)
-        if session > _MAX_SESSION_BYTES or length % 2:
+        if session > _MAX_SESSION_BYTES or length % 2 or length > MAX_PART_BYTES:
             return None
         suites = unpack_from(f">{length // 2}H", records, at + 2)
         at += 2 + length
@@ -94,6 +99,8 @@ def _shape(records: bytes) -> Hashable | None:
         if at + length != end:
             return None
         types, bodies = _extensions(records, at, end)
+        if len(types) > MAX_TYPES:
+            return None
     except (IndexError, error):
         return None
     return (
@@ -115,6 +122,8 @@ def _extensions(records: bytes, at: int, end: int) -> tuple[list[int], Hashable]
             raise error("an extension is longer than what holds it")
         types.append(number)
         if number in _BODIES:
+            if length > MAX_PART_BYTES:
+                raise error("a body is longer than what is kept")
             bodies[number] = _plain(number, records[at - length : at])
     if len(set(types)) != len(types):
         raise error("an extension is there twice")

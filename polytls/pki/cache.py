@@ -47,6 +47,8 @@ MINT_THREADS = 2
 
 T = TypeVar("T")
 _Key = tuple[str, LeafKind]
+_Mint = tuple[_Key, float, int]
+"""What is to be minted: for which key, and under which `ttl` and `days`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,14 @@ class LeafCache(Generic[T]):
         self._lock = Lock()
         self._entries: OrderedDict[_Key, _Entry[T]] = OrderedDict()  # the least recently used first
         # None: being minted on the spot, and nobody else has asked yet.
-        self._in_flight: dict[_Key, Future[T] | None] = {}
+        self._in_flight: dict[_Mint, Future[T] | None] = {}
         self._closed = False
         self._hits = self._misses = self._mints = self._failures = self._evictions = 0
 
     def change(self, *, ttl: float, max_entries: int, days: int) -> None:
         """Go by other settings from now on. Leaves that were minted by others than `ttl` and `days` are let
-        go; with the same, those stay that fit. Raises ValueError as `__init__` does."""
+        go, and those that are being minted are for who waits for them by now, and nobody else; with the same,
+        those stay that fit. Raises ValueError as `__init__` does."""
         _check(ttl, max_entries, days)
         let_go: list[_Entry[T]] = []
         with self._lock:
@@ -156,12 +159,12 @@ class LeafCache(Generic[T]):
             return value
         if not self._mints_here(kind):
             return self.mint(host, kind)
-        key = (host, kind)
         with self._lock:
-            ours = not self._closed and key not in self._in_flight
+            mint = ((host, kind), self._ttl, self._days)
+            ours = not self._closed and mint not in self._in_flight
             if ours:
-                self._in_flight[key] = None
-        return self._run(key) if ours else self.mint(host, kind)
+                self._in_flight[mint] = None
+        return self._run(mint) if ours else self.mint(host, kind)
 
     def mint(self, host: str, kind: LeafKind) -> Future[T]:
         """Return a future of the value for `host`: cached by now, being minted, or minted from here on.
@@ -172,12 +175,13 @@ class LeafCache(Generic[T]):
         key = (host, kind)
         now = self._clock()
         with self._lock:
-            shared = self._in_flight.get(key)
+            mint = (key, self._ttl, self._days)
+            shared = self._in_flight.get(mint)
             if shared is not None:
                 return shared
             future: Future[T] = _uncancellable()
-            if key in self._in_flight:  # on the spot, by another thread, which finds the future there
-                self._in_flight[key] = future
+            if mint in self._in_flight:  # on the spot, by another thread, which finds the future there
+                self._in_flight[mint] = future
                 return future
             if self._closed:
                 future.set_exception(_closed())
@@ -186,8 +190,8 @@ class LeafCache(Generic[T]):
             if entry is not None:
                 future.set_result(entry.value)
                 return future
-            self._in_flight[key] = future
-            self._pool.submit(self._run, key)
+            self._in_flight[mint] = future
+            self._pool.submit(self._run, mint)
             return future
 
     def stats(self) -> CacheStats:
@@ -223,30 +227,31 @@ class LeafCache(Generic[T]):
     def _mints_here(self, kind: LeafKind) -> bool:
         return self._root.signs_fast and kind is LeafKind.ECDSA  # whose key is there from the start
 
-    def _run(self, key: _Key) -> T | Future[T]:
+    def _run(self, mint: _Mint) -> T | Future[T]:
         """Mint, and settle the future if there is one: the pool's work, and `obtain`'s, to which the answer
         is. A failure is in a future in any case."""
         try:
-            entry = self._mint(key)
+            entry = self._mint(mint)
         except BaseException as error:  # noqa: BLE001  not ours to judge: whoever waits gets it
             with self._lock:
                 self._failures += 1
-                failed = self._in_flight.pop(key, None) or _uncancellable()
+                failed = self._in_flight.pop(mint, None) or _uncancellable()
             failed.set_exception(error)
             return failed
         with self._lock:
             # One step, so that no third caller finds neither the entry nor the mint.
-            evicted = self._insert(key, entry)
-            future = self._in_flight.pop(key, None)
+            key, ttl, days = mint
+            evicted = self._insert(key, entry) if (ttl, days) == (self._ttl, self._days) else None
+            future = self._in_flight.pop(mint, None)
         if future is not None:
             future.set_result(entry.value)
         del evicted  # only now, outside the lock: what it releases is not known here
         return entry.value
 
-    def _mint(self, key: _Key) -> _Entry[T]:
-        host, kind = key
+    def _mint(self, mint: _Mint) -> _Entry[T]:
+        (host, kind), ttl, days = mint
         now = datetime.fromtimestamp(self._clock(), timezone.utc)
-        leaf = mint_leaf(self._root, self._keys, host, kind, now=now, days=self._days)
+        leaf = mint_leaf(self._root, self._keys, host, kind, now=now, days=days)
         with self._lock:
             self._mints += 1
         self._audit(MintEvent(host, kind, _serial_hex(leaf.serial), leaf.not_after))
@@ -254,7 +259,7 @@ class LeafCache(Generic[T]):
         return _Entry(
             value=value,
             fresh_from=leaf.not_before.timestamp(),
-            fresh_until=min(now.timestamp() + self._ttl, (leaf.not_after - EXPIRY_MARGIN).timestamp()),
+            fresh_until=min(now.timestamp() + ttl, (leaf.not_after - EXPIRY_MARGIN).timestamp()),
         )
 
     def _fresh(self, key: _Key, now: float) -> _Entry[T] | None:

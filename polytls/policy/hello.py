@@ -63,7 +63,7 @@ Answers = tuple[tuple[bytes | None, bytes | None], ...]
 """What upstream may agree on (None: nothing), each with what to agree on with the client then."""
 
 _REMEMBERED_ANSWERS = 1024
-"""Clients and profiles are few; a client that makes up lists only pushes out the others."""
+"""Profiles are few, and so is what clients have in common with them."""
 
 # Verdicts are made for every tunnel: those that depend on nothing are made once.
 _SNI_MATCHES = Verdict(True, "the server name is the CONNECT host")
@@ -126,10 +126,16 @@ def settle_alpn(client: tuple[bytes, ...] | None, upstream_choice: bytes | None)
     return AlpnChoice(Verdict(False, reason, Kind.ALPN_MISMATCH))
 
 
-@lru_cache(_REMEMBERED_ANSWERS)
 def answers(client: tuple[bytes, ...] | None, offer: tuple[bytes, ...]) -> Answers:
     """`settle_alpn` for everything that may come: upstream's choice out of `offer`, or none (None), and what
     to agree on with the client then. Choices that are not allowed are not in it."""
+    # Of a client's list only what may be chosen matters. All of it would be kept, and may be 16 KB.
+    spoken = None if client is None else tuple([name for name in (*offer, HTTP11) if name in client])
+    return _answers(spoken, offer)
+
+
+@lru_cache(_REMEMBERED_ANSWERS)
+def _answers(client: tuple[bytes, ...] | None, offer: tuple[bytes, ...]) -> Answers:
     settled = [(choice, settle_alpn(client, choice)) for choice in (*offer, None)]
     return tuple([(choice, one.protocol) for choice, one in settled if one.verdict.allowed])
 

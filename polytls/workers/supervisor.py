@@ -8,7 +8,9 @@ kernel gives connections to the others.
 
 SIGHUP has it read the configuration, once for all, and offer it to the workers. Each takes it or not, and
 says so in a line of its own; they look at the same files, and so agree. What one of them has taken is what
-those have to begin with that are started later.
+those have to begin with that are started later. There is one offer at a time: the next is read when every
+worker has answered, or is gone. Else each would leave out others of a quick series, and they would end in
+different configurations.
 
 Before the first announcement it is different: if one worker cannot start, none does, and the first reason
 given is the only one told.
@@ -24,8 +26,10 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from polytls.config.change import require_takeable
@@ -50,6 +54,9 @@ STRAGGLER_SECONDS = 10.0
 """Beyond the drain time, for a worker to end; one that hangs must not keep the proxy from stopping."""
 FAREWELL_SECONDS = 5.0
 """For a worker whose channel has ended to be gone, and for those that a failed start leaves behind."""
+READ_SECONDS = 5.0
+"""For the configuration's file to be read again. One that never answers (a pipe, a dead file server) must not
+keep the proxy from stopping, nor from filling seats."""
 
 _CHANNEL_BYTES = 65_536
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -75,6 +82,7 @@ class Seat:
     due: float | None = None  # when it is to be filled again
     pauses: int = 0
     problem: str | None = None  # what its last occupant could not do
+    answered: int = 0  # the offer that its occupant has answered, or was never made
 
     @property
     def name(self) -> str:
@@ -113,13 +121,18 @@ class _Supervisor:
         self._most_tunnels = settings.limits.tunnels  # that every worker has room for its share of
         self._root_loaded = settings.mode is Mode.MITM
         self._attended = has_terminal()
-        self._offers: dict[int, LoadedSettings] = {}  # by number, those that nobody has answered yet
-        self._last_offer = 0
+        self._offer: LoadedSettings | None = None  # until everybody has answered
+        self._last_offer = 0  # its number, or that of the one before
+        self._offer_heard = False  # somebody has answered
+        self._once_more = False  # SIGHUP came meanwhile
         self._announce: Callable[[Started], None] | None = announce
         self._answers: dict[int, Answer] = {}
         self._wishes = 0  # to stop
         self._kill_at: float | None = None
         workers = settings.engine.workers
+        # One core of each share is for the worker's Python, as in one process alone. Found once: what may be
+        # used can change, and a reload would seem to change the setting.
+        self._threads = settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // workers - 1)
         self._address, listeners = open_listeners(settings.listen, workers)
         self._seats = [Seat(number, listener) for number, listener in enumerate(listeners, 1)]
         self._board = Board(workers)
@@ -138,12 +151,13 @@ class _Supervisor:
                     if key.data is None:
                         for number in wake_up.recv(_CHANNEL_BYTES):
                             if number == signal.SIGHUP and not self._terminal_gone():
-                                self._offer()
+                                self._once_more = True
                             elif number in _SIGNALS:
                                 self._pass_on()
                     else:
                         self._hear(key.data)
                 self._keep_time()
+                self._offer_again()
 
     def close(self) -> None:
         """End what runs: nothing does, unless the start failed."""
@@ -194,44 +208,55 @@ class _Supervisor:
     def _terminal_gone(self) -> bool:
         return self._attended and not has_terminal()
 
-    def _offer(self) -> None:
-        """Read the configuration again, and have every worker go by it if all of it can be taken."""
+    def _offer_again(self) -> None:
+        """Read the configuration again, if that is wished and the last one is settled, and have every worker
+        go by it if all of it can be taken."""
+        if all(seat.answered == self._last_offer for seat in self._seats) and (
+            self._offer_heard or all(seat.channel is not None for seat in self._seats)
+        ):
+            self._offer = None
+        if not self._once_more or self._offer is not None:
+            return
+        self._once_more = False
         if self._wishes or self._reread is None:
             return
         try:
-            loaded = self._reread()
+            loaded = _read_within(READ_SECONDS, self._reread)
             require_takeable(
                 self._settings,
                 loaded.settings,
                 root_loaded=self._root_loaded,
                 most_tunnels=self._most_tunnels,
             )
-        except UserError as error:
+        except (PolytlsError, OSError) as error:
             self._note(note_of(NotReloaded(str(error))) or "")
             return
-        self._last_offer += 1
-        self._offers[self._last_offer] = loaded
-        for seat in self._seats:
-            self._send_offer(seat, self._last_offer)
-
-    def _send_offer(self, seat: Seat, number: int) -> None:
-        if seat.channel is None:  # whoever comes next has it from `_fill`
+        except Exception:  # noqa: BLE001 - whatever it is, the proxy goes on as it was
+            defect = f"a defect of PolyTLS, please report it\n{traceback.format_exc()}"
+            self._note(note_of(NotReloaded(defect)) or "")
             return
-        loaded = self._offers[number]
-        change = Change(number, self._own(loaded.settings, seat), loaded.origins)
+        self._offer, self._offer_heard = loaded, False
+        self._last_offer += 1
+        for seat in self._seats:
+            self._send_offer(seat)
+
+    def _send_offer(self, seat: Seat) -> None:
+        seat.answered = self._last_offer
+        if self._offer is None or seat.channel is None:  # whoever comes next has it from `_fill`
+            return
+        change = Change(self._last_offer, self._own(self._offer.settings, seat), self._offer.origins)
         with contextlib.suppress(OSError):  # it is gone, which will be heard
             send_change(seat.channel, change)
+            seat.answered = 0
 
-    def _answered(self, number: int, taken: bool) -> None:
-        """A worker says what became of an offer: the first answer counts, and those before it are history."""
-        loaded = self._offers.get(number)
-        if loaded is None:
+    def _answered(self, seat: Seat, number: int, taken: bool) -> None:
+        """A worker says what became of an offer. What one has taken, those have that come later."""
+        if number != self._last_offer or self._offer is None:
             return
+        seat.answered, self._offer_heard = number, True
         if taken:
-            self._settings, self._origins = loaded.settings, loaded.origins
-            self._root_loaded |= loaded.settings.mode is Mode.MITM
-        for old in [offer for offer in self._offers if offer <= number]:
-            del self._offers[old]
+            self._settings, self._origins = self._offer.settings, self._offer.origins
+            self._root_loaded |= self._settings.mode is Mode.MITM
 
     # Workers
 
@@ -256,18 +281,15 @@ class _Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, seat)
         with contextlib.suppress(OSError):  # it is gone already, which will be heard
             send_order(ours, self._order(seat))
-        for number in self._offers:
-            self._send_offer(seat, number)
+        self._send_offer(seat)
 
     def _own(self, settings: Settings, seat: Seat) -> Settings:
         """A worker's share of settings that are for all."""
         workers = len(self._seats)
-        # One core of each share is for the worker's Python, as in one process alone.
-        threads = settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // workers - 1)
         return replace(
             settings,
             listen=replace(settings.listen, address=self._address),
-            engine=EngineSettings(threads=threads),
+            engine=EngineSettings(threads=self._threads),
             limits=LimitSettings(tunnels=share(settings.limits.tunnels, seat.number, workers)),
         )
 
@@ -297,7 +319,7 @@ class _Supervisor:
             return
         for answer in seat.answers.take(data):
             if answer.change is not None:
-                self._answered(answer.change, answer.taken)
+                self._answered(seat, answer.change, answer.taken)
             else:
                 self._begun(seat, answer)
 
@@ -333,6 +355,7 @@ class _Supervisor:
         self._selector.unregister(seat.channel)
         seat.channel.close()
         seat.channel = None
+        seat.answered = self._last_offer
         how = _manner(_await_end(seat.process, FAREWELL_SECONDS), seat)
         who, seat.process = seat.name, None
         if self._wishes:
@@ -363,17 +386,19 @@ class _Supervisor:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket from which the numbers of signals can be read. For the main thread."""
+    """A socket from which the numbers of signals can be read. For the main thread, until the process's end:
+    afterwards, one more signal must not turn an end in order into a death by signal."""
     reading, writing = socket.socketpair()
     with reading, writing:
         writing.setblocking(False)
         before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
         try:
             yield reading
         finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(before)
 
 
@@ -385,6 +410,26 @@ def _occupy_standard_descriptors() -> None:
         os.set_inheritable(fd, True)
         fd = os.open(os.devnull, os.O_RDWR)
     os.close(fd)
+
+
+def _read_within(seconds: float, read: Callable[[], LoadedSettings]) -> LoadedSettings:
+    """What `read` gives, or raises. Raises UserError where it takes longer."""
+    came: list[LoadedSettings | Exception] = []
+
+    def work() -> None:
+        try:
+            came.append(read())
+        except Exception as error:  # noqa: BLE001 - for whoever asked
+            came.append(error)
+
+    thread = Thread(target=work, name="polytls-reload", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not came:
+        raise UserError(f"the configuration could not be read within {seconds:g} s; see what its file is")
+    if isinstance(came[0], Exception):
+        raise came[0]
+    return came[0]
 
 
 def _await_end(process: subprocess.Popen[bytes], seconds: float) -> int:

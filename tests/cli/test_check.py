@@ -222,6 +222,15 @@ def test_a_wrong_profile_is_a_finding(at_home: Path, capsys: pytest.CaptureFixtu
     assert "default_profile" in failed[0]
 
 
+def test_rules_for_ech_are_read(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A start reads their files, and so does a reload."""
+    file = at_home / "polytls.toml"
+    file.write_text('proxy.upstream.ech = [{ hosts = ["a.test"], file = "nowhere" }]')
+    assert main(["check", "--config", str(file)]) == 1
+    said = capsys.readouterr().out
+    assert f"failed  ECH            {file}: proxy.upstream.ech[0].file: nowhere cannot be read" in said
+
+
 def test_roots_that_are_none(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (at_home / "none.pem").write_text("none", encoding="utf-8")
     (at_home / "own.toml").write_text("[proxy.upstream]\nca_file = 'none.pem'\n", encoding="utf-8")

@@ -180,6 +180,8 @@ def test_passthrough_and_back(lab: Lab) -> None:
 def test_mitm_after_a_start_without(tmp_path: Path) -> None:
     lab = Lab(tmp_path, mitm=False)
     try:
+        lab.write(ca="/nowhere/ca.pem")
+        lab.reload(REFUSED)
         assert not lab.proxy.root_pem.exists()
         lab.write()
         lab.reload("reloaded: changed proxy.mitm.enabled")
@@ -287,3 +289,58 @@ def _said(terminal: int, text: bytes) -> None:
     data = b""
     while text not in data:
         data += os.read(terminal, 4096)
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+def test_what_is_only_about_to_start_is_not_ended(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """It reads its configuration, which takes as long as we like."""
+    file = tmp_path / "polytls.toml"
+    os.mkfifo(file)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "polytls",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            str(file),
+            *options,
+        ],
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).resolve().parents[2],
+        env=clean_environment(),
+    )
+    with process, file.open("w") as written:  # which waits for the one who reads
+        process.send_signal(signal.SIGHUP)
+        written.write("proxy.mitm.enabled = false")
+        written.close()
+        assert process.stderr is not None
+        assert b"passthrough on http://" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(HANG_SECONDS) == 0
+
+
+def test_a_file_that_never_answers_keeps_nobody_from_stopping(tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    os.mkfifo(roots)
+    file = tmp_path / "polytls.toml"
+    file.write_text("")
+    served = Serve(tmp_path / "ca", "--config", str(file))
+    file.write_text(f'proxy.upstream.ca_file = "{roots}"')
+    served.signal(signal.SIGHUP)
+    with roots.open("w"):  # which waits for the one who reads
+        assert served.stop() == 0
+
+
+def test_workers_stop_though_the_configuration_never_answers(tmp_path: Path) -> None:
+    file = tmp_path / "polytls.toml"
+    file.write_text("")
+    served = Serve(tmp_path / "ca", "--config", str(file), "--workers", "2")
+    file.unlink()
+    os.mkfifo(file)
+    served.signal(signal.SIGHUP)
+    with file.open("w"):  # which waits for the one who reads
+        assert served.stop() == 0
+    assert f"{REFUSED}the configuration could not be read within 5 s" in served.notes

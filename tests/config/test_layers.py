@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytls.config.layers import MAX_FILE_BYTES, from_env, from_overrides, from_table, parse_toml, read_file
+from polytls.config.layers import (
+    MAX_DEPTH,
+    MAX_FILE_BYTES,
+    from_env,
+    from_overrides,
+    from_table,
+    parse_toml,
+    read_file,
+)
 from polytls.config.schema import KEYS
 from polytls.errors import ConfigError
 
@@ -56,9 +64,11 @@ def test_file_size(tmp_path: Path, size: int, fits: bool) -> None:
         (b"a = 1\na = 2\n", r"is not valid TOML: .*line 2"),
         (b"a = 1\n\xff", r"is not UTF-8 \(at line 2\)"),
         (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (b"a." * MAX_DEPTH + b"a = 1", "nested too deeply"),
+        (b"a." * 2_000 + b"a = 1", "nested too deeply"),
         (b"a = " + b"1" * 5_000, "is not valid TOML"),
     ],
-    ids=["syntax", "twice", "encoding", "depth", "digits"],
+    ids=["syntax", "twice", "encoding", "depth", "tables", "dots", "digits"],
 )
 def test_what_is_not_toml(raw: bytes, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence) as caught:

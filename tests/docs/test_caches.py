@@ -12,6 +12,7 @@ from typing import Any
 
 import polytls
 from polytls.engine.contexts import VERIFIED_CHAINS_MAX
+from polytls.fingerprint import known
 from polytls.policy.habits import MAX_CLIENTS
 from polytls.proxy.mirror import MAX_SHAPES
 from polytls.proxy.resolve import MAX_CACHED_NAMES, MAX_LOOKUPS_WAITING
@@ -25,7 +26,7 @@ MEMOISED = {
     "polytls.wire.connect._remembered": "heads",
     "polytls.proxy.resolve._at": "addresses",
     "polytls.proxy.recording._text": "addresses as text",
-    "polytls.policy.hello.answers": "ALPN answers",
+    "polytls.policy.hello._answers": "ALPN answers",
     "polytls.engine.contexts.wire_list": "ALPN lists",
     "polytls.engine.chain._wire_pairs": "ALPN pairs",
     "polytls.engine.chain.milliseconds": "milliseconds",
@@ -80,6 +81,7 @@ def test_the_other_caches_are_listed_with_their_bounds() -> None:
         "names": str(MAX_CACHED_NAMES),
         "habits": str(MAX_CLIENTS),
         "mirrored shapes": str(MAX_SHAPES),
+        "JA4s": str(known.MAX_SHAPES),
         "profiles": "as many as there are",
     }
     assert {row: bound for row, bound in bounds.items() if row not in MEMOISED.values()} == expected

@@ -145,6 +145,16 @@ def test_a_file_without_usable_certificates_is_refused_by_name(tmp_path: Path, c
         load_trust(file)
 
 
+@pytest.mark.parametrize("cut", [1, 20, 500])
+def test_a_file_that_is_still_being_written_is_refused_by_name(
+    tmp_path: Path, authority: Authority, cut: int
+) -> None:
+    file = tmp_path / "roots.pem"
+    file.write_bytes((authority.pem.read_bytes().strip() * 2)[:-cut].replace(b"-----" * 2, b"-----\n-----"))
+    with pytest.raises(UserError, match=f"{file}: it ends in the middle of a certificate"):
+        load_trust(file)
+
+
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.pem"):
         load_trust(tmp_path / "missing.pem")

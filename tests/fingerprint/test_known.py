@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytls.fingerprint.ja4 import ja4
-from polytls.fingerprint.known import MAX_SHAPES, KnownJa4
+from polytls.fingerprint.known import MAX_PART_BYTES, MAX_SHAPES, MAX_TYPES, KnownJa4
 from polytls.wire.client_hello import HelloError, parse_client_hello
 from tests.proxy.harness import client_hello
 
@@ -101,6 +101,23 @@ def test_shapes_are_bounded() -> None:
     for number in range(MAX_SHAPES + 10):
         known.of(hello((number + 1,), []))
     assert len(known) == MAX_SHAPES
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        hello(tuple(range(0x2000, 0x2000 + MAX_PART_BYTES // 2 + 1)), []),
+        hello((0x1301,), [extension(number, b"") for number in range(0x3000, 0x3001 + MAX_TYPES)]),
+        hello((0x1301,), [extension(16, list_of((0x0161,) * (MAX_PART_BYTES // 2), 2))]),
+        hello((0x1301,), [extension(13, list_of((0x0403,) * (MAX_PART_BYTES // 2), 2))]),
+    ],
+    ids=["suites", "types", "protocols", "algorithms"],
+)
+def test_what_is_far_longer_than_real_ones_is_not_kept(records: bytes) -> None:
+    known = KnownJa4()
+    assert known.of(records) == slowly(records)
+    assert known.of(records) is not None
+    assert len(known) == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"\x16", b"GET / HTTP/1.1\r\n\r\n", bytes(64)])

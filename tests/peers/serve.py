@@ -149,6 +149,9 @@ class Serve:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def stop(self) -> int:
         """Stop it by SIGTERM; its exit code. Further calls do nothing."""
         if self._process.poll() is None:

@@ -488,6 +488,25 @@ def test_other_settings_let_go_of_leaves_that_were_made_by_others(caches: Caches
     assert get(cache, third.host) is None
 
 
+def test_a_leaf_that_is_being_minted_when_they_change_is_for_who_waits_for_it(caches: Caches) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build(leaf: Leaf) -> Leaf:
+        begun.set()
+        assert go_on.wait(WAIT)
+        return leaf
+
+    cache = caches.make(build)
+    waiting = cache.mint("a.example", LeafKind.ECDSA)
+    assert begun.wait(WAIT)
+    cache.change(ttl=3600.0, max_entries=5, days=7)
+    later = cache.mint("a.example", LeafKind.ECDSA)
+    go_on.set()
+    before, after = waiting.result(WAIT), later.result(WAIT)
+    assert after.not_after < before.not_after
+    assert get(cache, "a.example") is after
+
+
 def test_a_smaller_cache_keeps_the_most_recently_used(caches: Caches) -> None:
     cache = caches.make()
     for host in ("a.example", "b.example", "c.example"):

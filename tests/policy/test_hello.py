@@ -13,6 +13,7 @@ from polytls.policy.hello import (
     AlpnChoice,
     AlpnPlan,
     Verdict,
+    _answers,
     answers,
     check_sni,
     plan_alpn,
@@ -198,3 +199,13 @@ def test_answers_are_what_will_be_settled(client: tuple[bytes, ...] | None, offe
         assert (choice in told) == settled.verdict.allowed
         assert told.get(choice) == settled.protocol
     assert set(told) <= {*offer, None}
+
+
+def test_what_a_client_makes_up_is_not_kept() -> None:
+    _answers.cache_clear()
+    for number in range(50):
+        made_up = tuple(b"%x.%x" % (number, at) for at in range(1000))
+        assert answers((*made_up, H2), (H2, HTTP11)) == ((H2, H2),)
+        assert answers((HTTP11, *made_up), (H2, HTTP11)) == ((HTTP11, HTTP11), (None, HTTP11))
+        assert answers(made_up, (H2, HTTP11)) == ()
+    assert _answers.cache_info().currsize == 3

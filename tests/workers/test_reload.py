@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from tests.workers.harness import RefusedError, descriptors_of, open_tunnel, pin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -116,6 +116,50 @@ def test_reloads_leave_no_descriptor(served: Serve, file: Path, origin: Origin) 
     for _ in until(before):
         if [descriptors_of(pid) for pid in (served.pid, *workers_of(served))] <= before:
             return
+
+
+def test_a_quick_series_leaves_all_with_one_configuration(tmp_path: Path, file: Path, origin: Origin) -> None:
+    """What only workers find wrong comes last, while they have not even begun with the first."""
+    _write_mitm(file, "a")
+    with Serve(tmp_path, "--workers", "2", "--config", str(file)) as served:
+        workers = workers_of(served)
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        for name in ("b", "c", "d"):
+            _write_mitm(file, name, 'upstream.ca_file = "/nowhere"' if name == "d" else "")
+            taken_up = _sleeps(served.pid)
+            served.signal(signal.SIGHUP)
+            for _ in until(name):
+                if _sleeps(served.pid) > taken_up:
+                    break
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        wait_for(served, "not reloaded, the configuration stays as it was: /nowhere", 2)
+        os.kill(workers[0], signal.SIGKILL)
+        served.wait_for_note("was killed by SIGKILL; it is started again")
+        for _ in until("two workers"):
+            if len(now := workers_of(served)) == 2 and workers[0] not in now:
+                break
+        assert [works(served, f"{name}.lab.test", origin.port) for name in "abcd"].count(True) == 1
+
+
+def _write_mitm(file: Path, name: str, more: str = "") -> None:
+    relay = 'mitm.non_tls = "relay"'
+    file.write_text(f'[proxy]\n{relay}\n{more}\nupstream.resolve = {{ "{name}.lab.test" = "127.0.0.1" }}\n')
+
+
+def _sleeps(pid: int) -> int:
+    """How often a process has gone to sleep so far: once more, and it has dealt with a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+def test_one_more_signal_at_the_very_end_changes_nothing(tmp_path: Path, file: Path) -> None:
+    served = Serve(tmp_path, "--workers", "2", "--config", str(file))
+    served.signal(signal.SIGTERM)
+    while not served.ended():
+        served.signal(signal.SIGHUP)
+    assert served.stop() == 0
 
 
 def test_while_they_stop_it_is_let_be(tmp_path: Path, file: Path, origin: Origin) -> None:
