@@ -9,7 +9,9 @@ What is kept from one configuration to the next:
 * contexts of profiles that are the same, and those of mirrored clients, with the sessions to resume, as long
   as upstream is verified by the same roots in the same way. Roots are compared by what is in their files;
 * the root CA, leaves, and what is known of clients, also over a time of passthrough. (When leaves are to be
-  made otherwise, `App` tells the cache, once the new parts are in use);
+  made otherwise, `App` tells the cache, once the new parts are in use. A tunnel that began before has its leaf
+  minted by its own snapshot's terms; only how many leaves are kept is the cache's alone, and none of a
+  tunnel's business);
 * names that were resolved.
 
 Passthrough needs no certificate authority, no trust store and no TLS context: none is made or imported.
@@ -269,17 +271,20 @@ def _interception(
 ) -> Interception:
     from polytls.config.ech import KEY as ECH_KEY
     from polytls.config.ech import read_ech_rules
+    from polytls.pki.cache import Terms
 
     profiles = Profiles(catalog, origination.contexts, origination.mirrors.get)
     # Contexts are made when first used; those that a user can have got wrong are made now.
     for name in (settings.upstream.default_profile, *catalog.configured):
         profiles.find(name)
-    with_ecdsa, without_ecdsa = _leaf_kinds(settings.certificate.leaf_key)
+    certificate = settings.certificate
+    with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
     return Interception(
         profiles=profiles,
         leaves=identity.leaves,
         leaf_with_ecdsa=with_ecdsa,
         leaf_without_ecdsa=without_ecdsa,
+        leaf_terms=Terms(certificate.cache_ttl, certificate.leaf_days),
         server_context=identity.server_context,
         ech=read_ech_rules(settings.upstream.ech or (), origins.get(ECH_KEY, settings.source)),
         habits=identity.habits,

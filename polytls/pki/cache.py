@@ -14,6 +14,9 @@ would cost more than the signature. Callers that ask for one host at once share 
 (single flight). Nobody can cancel it: one tunnel that gives up must not take the leaf from the others.
 A failure is told to all who wait and is not remembered.
 
+What a leaf is minted by, its `Terms`, may change meanwhile. They are part of the key, so that nobody is given
+what another's terms made, and only what was minted by the present ones is kept.
+
 The one lock is held for dictionary operations alone, never for a signature, `build` or the audit sink.
 
 Time is read from one wall clock, since certificates live by it. An entry is fresh until its TTL ends or
@@ -29,7 +32,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.pki.audit import AuditSink, MintEvent
@@ -46,7 +49,16 @@ EXPIRY_MARGIN = timedelta(hours=1)
 MINT_THREADS = 2
 
 T = TypeVar("T")
-_Key = tuple[str, LeafKind]
+
+
+class Terms(NamedTuple):
+    """How long a leaf may be handed out, in seconds, and for how many days it is valid."""
+
+    ttl: float
+    days: int
+
+
+_Key = tuple[str, LeafKind, Terms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +107,8 @@ class LeafCache(Generic[T]):
         self._keys = keys
         self._build = build
         self._audit = audit
-        self._ttl = ttl
+        self._terms = Terms(ttl, days)
         self._max_entries = max_entries
-        self._days = days
         self._clock = clock
         self._pool = ThreadPoolExecutor(MINT_THREADS, thread_name_prefix="polytls-mint")
         self._lock = Lock()
@@ -109,67 +120,70 @@ class LeafCache(Generic[T]):
 
     def change(self, *, ttl: float, max_entries: int, days: int) -> None:
         """Go by other settings from now on. Leaves that were minted by others than `ttl` and `days` are let
-        go; with the same, those stay that fit. Raises ValueError as `__init__` does."""
+        go, and those that are being minted go only to who has asked by then; with the same, those stay that
+        fit. Raises ValueError as `__init__` does."""
         _check(ttl, max_entries, days)
         let_go: list[_Entry[T]] = []
         with self._lock:
-            if (ttl, days) != (self._ttl, self._days):
+            if (ttl, days) != self._terms:
                 let_go += self._entries.values()
                 self._entries.clear()
             while len(self._entries) > max_entries:
                 self._evictions += 1
                 let_go.append(self._entries.popitem(last=False)[1])
-            self._ttl, self._max_entries, self._days = ttl, max_entries, days
+            self._terms, self._max_entries = Terms(ttl, days), max_entries
         del let_go  # outside the lock, as what is evicted
 
-    def get(self, host: str, kind: LeafKind) -> T | None:
-        """Return the fresh value for `host` (spelled as it is to be minted), or None: then `mint` it."""
+    def get(self, host: str, kind: LeafKind, terms: Terms | None = None) -> T | None:
+        """Return the fresh value for `host` (spelled as it is to be minted), or None: then `mint` it.
+        `terms`: the caller's own, here and below; None: the present ones."""
         now = self._clock()
         with self._lock:
-            entry = self._fresh((host, kind), now)
+            entry = self._fresh((host, kind, terms or self._terms), now)
             if entry is None:
                 self._misses += 1
                 return None
             self._hits += 1
             return entry.value
 
-    def ready(self, host: str, kind: LeafKind) -> T | None:
+    def ready(self, host: str, kind: LeafKind, terms: Terms | None = None) -> T | None:
         """The value for `host` where it need not be waited for: cached, or minted here and now where the root
         signs fast. None: ask `obtain`. A cached value that is not there counts as nothing, as `obtain` will
         count it."""
         if self._mints_here(kind):
-            value = self.obtain(host, kind)
+            value = self.obtain(host, kind, terms)
             return None if isinstance(value, Future) else value
         now = self._clock()
         with self._lock:
-            entry = self._fresh((host, kind), now)
+            entry = self._fresh((host, kind, terms or self._terms), now)
             if entry is None:
                 return None
             self._hits += 1
             return entry.value
 
-    def obtain(self, host: str, kind: LeafKind) -> T | Future[T]:
+    def obtain(self, host: str, kind: LeafKind, terms: Terms | None = None) -> T | Future[T]:
         """The value for `host`: cached, or minted here and now where the root signs fast (a tenth of a
         millisecond: less than to hand it to a thread and back); else what `mint` returns."""
-        value = self.get(host, kind)
+        terms = terms or self._terms
+        value = self.get(host, kind, terms)
         if value is not None:
             return value
         if not self._mints_here(kind):
-            return self.mint(host, kind)
-        key = (host, kind)
+            return self.mint(host, kind, terms)
+        key = (host, kind, terms)
         with self._lock:
             ours = not self._closed and key not in self._in_flight
             if ours:
                 self._in_flight[key] = None
-        return self._run(key) if ours else self.mint(host, kind)
+        return self._run(key) if ours else self.mint(host, kind, terms)
 
-    def mint(self, host: str, kind: LeafKind) -> Future[T]:
+    def mint(self, host: str, kind: LeafKind, terms: Terms | None = None) -> Future[T]:
         """Return a future of the value for `host`: cached by now, being minted, or minted from here on.
 
         Never blocks. The future fails with ProxyError (LEAF_FAILED; CANCELLED once the cache is closed), or
         with whatever `build` or the audit sink raised. It cannot be cancelled.
         """
-        key = (host, kind)
+        key = (host, kind, terms or self._terms)
         now = self._clock()
         with self._lock:
             shared = self._in_flight.get(key)
@@ -244,9 +258,9 @@ class LeafCache(Generic[T]):
         return entry.value
 
     def _mint(self, key: _Key) -> _Entry[T]:
-        host, kind = key
+        host, kind, terms = key
         now = datetime.fromtimestamp(self._clock(), timezone.utc)
-        leaf = mint_leaf(self._root, self._keys, host, kind, now=now, days=self._days)
+        leaf = mint_leaf(self._root, self._keys, host, kind, now=now, days=terms.days)
         with self._lock:
             self._mints += 1
         self._audit(MintEvent(host, kind, _serial_hex(leaf.serial), leaf.not_after))
@@ -254,7 +268,7 @@ class LeafCache(Generic[T]):
         return _Entry(
             value=value,
             fresh_from=leaf.not_before.timestamp(),
-            fresh_until=min(now.timestamp() + self._ttl, (leaf.not_after - EXPIRY_MARGIN).timestamp()),
+            fresh_until=min(now.timestamp() + terms.ttl, (leaf.not_after - EXPIRY_MARGIN).timestamp()),
         )
 
     def _fresh(self, key: _Key, now: float) -> _Entry[T] | None:
@@ -266,7 +280,10 @@ class LeafCache(Generic[T]):
         return entry
 
     def _insert(self, key: _Key, entry: _Entry[T]) -> _Entry[T] | None:
-        """Store an entry and return the one that had to go for it. Called under the lock."""
+        """Store an entry and return the one that had to go for it: it itself, where terms are others by now.
+        Called under the lock."""
+        if key[2] != self._terms:
+            return entry
         replaced = self._entries.pop(key, None)
         self._entries[key] = entry
         if len(self._entries) <= self._max_entries:
