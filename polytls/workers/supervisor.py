@@ -8,7 +8,8 @@ kernel gives connections to the others.
 
 SIGHUP has it read the configuration, once for all, and offer it to the workers. Each takes it or not, and
 says so in a line of its own; they look at the same files, and so agree. What one of them has taken is what
-those have to begin with that are started later.
+those have to begin with that are started later. What it cannot offer them it tells the user itself, and the
+workers too, since it exports nothing.
 
 Before the first announcement it is different: if one worker cannot start, none does, and the first reason
 given is the only one told.
@@ -35,7 +36,7 @@ from polytls.settings import EngineSettings, LimitSettings, Mode, Settings
 from polytls.started import Started, has_terminal
 from polytls.telemetry.log import LineWriter, to_stream
 from polytls.workers.board import Board, Turns
-from polytls.workers.order import STOP, Answer, Answers, Change, Order, send_change, send_order
+from polytls.workers.order import STOP, Answer, Answers, Change, Order, Refusal, send_change, send_order
 from polytls.workers.shares import open_listeners, share
 
 if TYPE_CHECKING:
@@ -208,6 +209,8 @@ class _Supervisor:
             )
         except UserError as error:
             self._note(note_of(NotReloaded(str(error))) or "")
+            for seat in self._seats:
+                self._send(seat, Refusal(str(error)))
             return
         self._last_offer += 1
         self._offers[self._last_offer] = loaded
@@ -215,10 +218,12 @@ class _Supervisor:
             self._send_offer(seat, self._last_offer)
 
     def _send_offer(self, seat: Seat, number: int) -> None:
-        if seat.channel is None:  # whoever comes next has it from `_fill`
-            return
         loaded = self._offers[number]
-        change = Change(number, self._own(loaded.settings, seat), loaded.origins)
+        self._send(seat, Change(number, self._own(loaded.settings, seat), loaded.origins))
+
+    def _send(self, seat: Seat, change: Change | Refusal) -> None:
+        if seat.channel is None:  # whoever comes next has a change from `_fill`
+            return
         with contextlib.suppress(OSError):  # it is gone, which will be heard
             send_change(seat.channel, change)
 

@@ -28,7 +28,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from polytls import __version__
 from polytls.errors import ConfigError
-from polytls.events import TunnelRecord
+from polytls.events import NotReloaded, Reloaded, TunnelRecord
 from polytls.telemetry.feed import Feed
 from polytls.telemetry.otlp.complaints import Complaints
 from polytls.telemetry.otlp.exporters import make_exporter, make_resource, make_sampler
@@ -74,6 +74,7 @@ class Otlp:
         self._feeds: dict[Signal, Feed[Any]] = {}
         self._exporters: dict[Signal, Any] = {}
         self._provider: MeterProvider | None = None
+        self._metrics: Metrics | None = None
         self._metrics_ended = False
         resource = make_resource(settings)
         scope = InstrumentationScope(SCOPE, __version__)
@@ -106,6 +107,8 @@ class Otlp:
                 traces.put(event)
             if (metrics := feeds.get(Signal.METRICS)) is not None:
                 metrics.put(event)
+        elif isinstance(event, (Reloaded, NotReloaded)) and self._metrics is not None:
+            self._metrics.reloaded(event)
 
     def dropped(self) -> dict[str, int]:
         """Events lost since the start, by signal: what did not fit, and what no collector took."""
@@ -153,7 +156,7 @@ class Otlp:
             [reader], resource, shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
         )
         meter = self._provider.get_meter(SCOPE, __version__)
-        metrics = Metrics(meter, counters, self.dropped, hosts=settings.hosts_in_metrics)
+        self._metrics = metrics = Metrics(meter, counters, self.dropped, hosts=settings.hosts_in_metrics)
 
         def count(records: list[TunnelRecord]) -> None:
             for record in records:
