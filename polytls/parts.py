@@ -9,9 +9,8 @@ What is kept from one configuration to the next:
 * contexts of profiles that are the same, and those of mirrored clients, with the sessions to resume, as long
   as upstream is verified by the same roots in the same way. Roots are compared by what is in their files;
 * the root CA, leaves, and what is known of clients, also over a time of passthrough. (When leaves are to be
-  made otherwise, `App` tells the cache, once the new parts are in use. A tunnel that began before has its leaf
-  minted by its own snapshot's terms; only how many leaves are kept is the cache's alone, and none of a
-  tunnel's business);
+  made otherwise, `App` tells the cache, once the new parts are in use. A tunnel that began before has its
+  leaf minted by its own snapshot's terms. How many leaves are kept is the cache's alone: no tunnel sees it);
 * names that were resolved.
 
 Passthrough needs no certificate authority, no trust store and no TLS context: none is made or imported.

@@ -64,8 +64,8 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a supervisor said: how often to stop, and configurations, in order. `refused`: why it could not offer
-    others, which it has told whoever runs the program. `ended`: that was all."""
+    """What a supervisor said: how often to stop, and configurations, in order. `refused`: why it could not
+    offer others, which it has told whoever runs the program. `ended`: that was all."""
 
     stops: int = 0
     reloads: tuple[Reload, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +39,10 @@ def counted(found: Exported, result: str) -> list[float]:
     return sorted(last.values())
 
 
+def counted_once(result: str, found: Exported) -> bool:
+    return counted(found, result) == [1]
+
+
 def test_they_are_counted_by_what_came_of_them(tmp_path: Path) -> None:
     file = tmp_path / "polytls.toml"
     write(file, TAKEN)
@@ -51,7 +56,7 @@ def test_they_are_counted_by_what_came_of_them(tmp_path: Path) -> None:
         for upstream, result in ((OTHER, "changed"), (OTHER, "unchanged"), (WRONG, "refused")):
             write(file, upstream)
             proxy.signal(signal.SIGHUP)
-            receiver.wait(lambda found, result=result: counted(found, result) == [1])
+            receiver.wait(partial(counted_once, result))
         events = (words.RELOADED_EVENT, words.RELOADED_EVENT, words.NOT_RELOADED_EVENT)
         found = receiver.wait(lambda found: len([log for log in found.logs if log.event in events]) == 3)
         assert [log.event for log in found.logs if log.event in events] == list(events)
