@@ -3,8 +3,9 @@
 Down: the length (4 bytes), then an `Order`, pickled; after that one byte for each wish. To stop: the first to
 drain, the second to end at once; an end of file is such a wish, too: the supervisor is gone. To reload: the
 byte brings the descriptor of a file in memory that holds a `Change`, or the `Refusal` of one, pickled, so
-that the one who sends it never waits for one who does not read. Up: one `Answer`, as a line of JSON, when the
-worker listens or when it cannot; then one for each change, whether it was taken. That the worker is gone is an end of file.
+that the one who sends it never waits for one who does not read. Up: one `Answer`, as a line of JSON, when
+the worker listens or when it cannot; then one for each change, whether it was taken. That the worker is gone
+is an end of file.
 
 Pickles only go from a process to one that it has started itself.
 """
