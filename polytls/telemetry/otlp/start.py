@@ -8,6 +8,11 @@ values and hands them to the SDK's exporter, which encodes, sends, and tries aga
 collector that is away or slow fills the feed; what does not fit is dropped and counted, and so is a batch
 that the exporter gave up. When the collector is back the next batch reaches it.
 
+Tunnels must not wait for any of this, although Python runs one thread at a time. So whatever is worked off is
+gone through by way of `Gently`, by the SDK's encoder as well, and a request has few spans: the encoder ends
+with copies of all of them, in calls that nothing can interrupt, and with many objects alive the garbage
+collector comes to look.
+
 The SDK's own batch processors are not used: they neither count what they drop nor take records, and spans
 that wait are ten times the size of the record that they come from.
 
@@ -30,6 +35,7 @@ from polytls import __version__
 from polytls.errors import ConfigError
 from polytls.events import NotReloaded, Reloaded, TunnelRecord
 from polytls.telemetry.feed import Feed
+from polytls.telemetry.gently import Gently
 from polytls.telemetry.otlp.complaints import Complaints
 from polytls.telemetry.otlp.exporters import make_exporter, make_resource, make_sampler
 from polytls.telemetry.otlp.identity import Identity
@@ -40,6 +46,7 @@ from polytls.telemetry.otlp.spans import Spans
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
 
     from polytls.events import Event
     from polytls.settings import TelemetrySettings
@@ -159,7 +166,7 @@ class Otlp:
         self._metrics = metrics = Metrics(meter, counters, self.dropped, hosts=settings.hosts_in_metrics)
 
         def count(records: list[TunnelRecord]) -> None:
-            for record in records:
+            for record in Gently(records):
                 metrics.add(record)
 
         self._feeds[Signal.METRICS] = Feed(
@@ -175,16 +182,29 @@ class Otlp:
         return self.spans.sampled(record) if self.traces else None
 
     def _send_traces(self, records: list[TunnelRecord]) -> None:
-        spans = [span for record in records for span in self.spans.build(record)]
+        """In several requests, each of at most a batch of spans, or of one tunnel's."""
+        feed, most = self._feeds[Signal.TRACES], self._plan.spans.batch
+        spans: list[ReadableSpan] = []
+        tunnels = 0
+        for record in Gently(records):
+            built = self.spans.build(record)
+            if spans and len(spans) + len(built) > most:
+                self._send(Signal.TRACES, spans, tunnels)
+                feed.settled(tunnels)
+                spans, tunnels = [], 0
+            spans += built
+            tunnels += 1
         if spans:
-            self._send(Signal.TRACES, spans, len(records))
+            self._send(Signal.TRACES, spans, tunnels)
 
     def _send_logs(self, events: list[tuple[Event, int]]) -> None:
-        built = [self._logs.build(event, when_ns) for event, when_ns in events]
+        built = [self._logs.build(event, when_ns) for event, when_ns in Gently(events)]
         self._send(Signal.LOGS, built, len(events))
 
     def _send(self, signal: Signal, values: Sequence[object], events: int) -> None:
-        if self._exporters[signal].export(values).value != 0:  # 0: success, in every exporter's own enum
+        if (
+            self._exporters[signal].export(Gently(values)).value != 0
+        ):  # 0: success, in every exporter's own enum
             self._lost[signal] += events
             export = self._plan.of(signal)
             where = "the collector" if export is None else export.where
@@ -195,7 +215,7 @@ class Otlp:
 
     def _end(self, signal: Signal, deadline: float) -> None:
         feed, exporter = self._feeds[signal], self._exporters[signal]
-        if feed.finish(deadline):
+        if feed.ends_by(deadline):
             exporter.shutdown()
             return
         with contextlib.suppress(Exception):  # what is being sent meanwhile fails, and says so
@@ -203,8 +223,8 @@ class Otlp:
         feed.finish(time.monotonic() + _LEAVE_SECONDS)
 
     def _end_metrics(self, deadline: float) -> None:
-        """`shutdown` waits for the SDK's thread no longer than it is told, and does not say whether that ended. It
-        did where `shutdown` came back in time."""
+        """`shutdown` waits for the SDK's thread no longer than it is told, and does not say whether that
+        ended. It did where `shutdown` came back in time."""
         left = max(0.001, deadline - time.monotonic())
         latest = time.monotonic() + left
         with contextlib.suppress(Exception):  # it raises when the collector is slow, having tried
