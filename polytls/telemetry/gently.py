@@ -7,8 +7,8 @@ Python runs one thread at a time, and one that computes gives way to another onl
 `Gently` is a sequence that gives way by itself: who goes through it sleeps for a moment whenever the thread
 has computed for `SLICE_SECONDS`. Only its own CPU time counts, not what it waited for others.
 
-A shorter interval for all (`sys.setswitchinterval`) was measured, too: even with 0.1 ms tunnels waited longer,
-since it interrupts the event loop as often as those in its way.
+A shorter interval for all (`sys.setswitchinterval`) was measured, too: even with 0.1 ms tunnels waited
+longer, since it interrupts the event loop as often as those in its way.
 """
 
 from __future__ import annotations
