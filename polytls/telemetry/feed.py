@@ -72,6 +72,11 @@ class Feed(Generic[T]):
         return len(self._waiting)
 
     @property
+    def behind(self) -> bool:
+        """There is no time to lose: the queue is half full, or it is the end."""
+        return self._closing or 2 * len(self._waiting) > self._most_waiting
+
+    @property
     def ended(self) -> bool:
         """Nothing of it runs any more."""
         return not self._thread.is_alive()

@@ -14,7 +14,7 @@ longer, since it interrupts the event loop as often as those in its way.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, overload
 
 T = TypeVar("T")
@@ -26,10 +26,11 @@ PAUSE_SECONDS = 0.0001
 
 
 class Gently(Sequence[T]):
-    """The items of another sequence, which is not to change meanwhile."""
+    """The items of another sequence, which is not to change meanwhile. No pause while one is `hurried`."""
 
-    def __init__(self, items: Sequence[T]) -> None:
+    def __init__(self, items: Sequence[T], hurried: Callable[[], bool] = lambda: False) -> None:
         self._items = items
+        self._hurried = hurried
 
     def __len__(self) -> int:
         return len(self._items)
@@ -45,6 +46,7 @@ class Gently(Sequence[T]):
         until = time.thread_time() + SLICE_SECONDS
         for item in self._items:
             if time.thread_time() >= until:
-                time.sleep(PAUSE_SECONDS)
+                if not self._hurried():
+                    time.sleep(PAUSE_SECONDS)
                 until = time.thread_time() + SLICE_SECONDS
             yield item

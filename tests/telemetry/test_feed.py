@@ -130,6 +130,20 @@ def test_what_is_settled_is_not_dropped_when_the_rest_fails() -> None:
     assert feed.dropped == 3
 
 
+def test_it_is_behind_when_half_full_and_at_the_end() -> None:
+    taker = Taker()
+    feed = taker.feed(most_waiting=4, batch=4)
+    found = []
+    for number in range(3):
+        found.append(feed.behind)
+        feed.put(number)
+    assert found == [False, False, False]
+    assert feed.behind
+    assert end(feed)
+    assert feed.waiting == 0
+    assert feed.behind
+
+
 def test_many_threads_put_and_nothing_is_lost_unseen() -> None:
     taker = Taker()
     feed = taker.feed(most_waiting=50, batch=7, delay=0.001)

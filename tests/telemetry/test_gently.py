@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import resource
 import time
+from typing import TYPE_CHECKING
 
 from polytls.telemetry.gently import SLICE_SECONDS, Gently
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def _compute() -> None:
@@ -31,3 +35,12 @@ def test_who_computes_gives_way_after_each_slice() -> None:
     for _ in Gently(range(100)):
         _compute()
     assert given_way() - before >= 99
+
+
+def test_whoever_is_hurried_does_not_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    hurried = iter((True, False, True))
+    for _ in Gently(range(4), lambda: next(hurried)):
+        _compute()
+    assert len(pauses) == 1

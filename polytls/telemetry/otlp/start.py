@@ -9,9 +9,9 @@ collector that is away or slow fills the feed; what does not fit is dropped and 
 that the exporter gave up. When the collector is back the next batch reaches it.
 
 Tunnels must not wait for any of this, although Python runs one thread at a time. So whatever is worked off is
-gone through by way of `Gently`, by the SDK's encoder as well, and a request has few spans: the encoder ends
-with copies of all of them, in calls that nothing can interrupt, and with many objects alive the garbage
-collector comes to look.
+gone through by way of `Gently`, by the SDK's encoder as well, as long as the feed does not fill. And a request
+has few spans: the encoder ends with copies of all of them, in calls that nothing can interrupt, and with many
+objects alive the garbage collector comes to look.
 
 The SDK's own batch processors are not used: they neither count what they drop nor take records, and spans
 that wait are ten times the size of the record that they come from.
@@ -25,7 +25,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from polytls.events import Event
     from polytls.settings import TelemetrySettings
     from polytls.telemetry.counters import Counters
+
+T = TypeVar("T")
 
 SCOPE = "polytls"
 _LEAVE_SECONDS = 0.2
@@ -166,7 +168,7 @@ class Otlp:
         self._metrics = metrics = Metrics(meter, counters, self.dropped, hosts=settings.hosts_in_metrics)
 
         def count(records: list[TunnelRecord]) -> None:
-            for record in Gently(records):
+            for record in self._gently(Signal.METRICS, records):
                 metrics.add(record)
 
         self._feeds[Signal.METRICS] = Feed(
@@ -186,7 +188,7 @@ class Otlp:
         feed, most = self._feeds[Signal.TRACES], self._plan.spans.batch
         spans: list[ReadableSpan] = []
         tunnels = 0
-        for record in Gently(records):
+        for record in self._gently(Signal.TRACES, records):
             built = self.spans.build(record)
             if spans and len(spans) + len(built) > most:
                 self._send(Signal.TRACES, spans, tunnels)
@@ -198,17 +200,21 @@ class Otlp:
             self._send(Signal.TRACES, spans, tunnels)
 
     def _send_logs(self, events: list[tuple[Event, int]]) -> None:
-        built = [self._logs.build(event, when_ns) for event, when_ns in Gently(events)]
+        built = [self._logs.build(event, when_ns) for event, when_ns in self._gently(Signal.LOGS, events)]
         self._send(Signal.LOGS, built, len(events))
 
     def _send(self, signal: Signal, values: Sequence[object], events: int) -> None:
         if (
-            self._exporters[signal].export(Gently(values)).value != 0
+            self._exporters[signal].export(self._gently(signal, values)).value != 0
         ):  # 0: success, in every exporter's own enum
             self._lost[signal] += events
             export = self._plan.of(signal)
             where = "the collector" if export is None else export.where
             self._complaints.say(f"{where} did not take {signal.value}; what could not be sent is lost")
+
+    def _gently(self, signal: Signal, values: Sequence[T]) -> Gently[T]:
+        feed = self._feeds[signal]
+        return Gently(values, lambda: feed.behind)
 
     def _complain(self, error: Exception) -> None:
         self._complaints.say(f"events could not be exported ({type(error).__name__}: {error})")
