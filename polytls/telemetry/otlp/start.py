@@ -9,9 +9,9 @@ collector that is away or slow fills the feed; what does not fit is dropped and 
 that the exporter gave up. When the collector is back the next batch reaches it.
 
 Tunnels must not wait for any of this, although Python runs one thread at a time. So whatever is worked off is
-gone through by way of `Gently`, by the SDK's encoder as well, as long as the feed does not fill. And a request
-has few spans: the encoder ends with copies of all of them, in calls that nothing can interrupt, and with many
-objects alive the garbage collector comes to look.
+gone through by way of `Gently`, by the SDK's encoder as well, as long as the feed does not fill. And a
+request has few spans: the encoder ends with copies of all of them, in calls that nothing can interrupt, and
+with many objects alive the garbage collector comes to look.
 
 The SDK's own batch processors are not used: they neither count what they drop nor take records, and spans
 that wait are ten times the size of the record that they come from.
