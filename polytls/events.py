@@ -148,9 +148,11 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class NotReloaded:
-    """The configuration cannot be taken as it is now, and nothing has changed. `reason` is a clause."""
+    """The configuration cannot be taken as it is now, and nothing has changed. `reason` is a clause. `noted`:
+    another process, which found it out, has said so on stderr."""
 
     reason: str
+    noted: bool = False
 
 
 Event = TunnelRecord | Listening | Draining | LeafMinted | Warned | Reloaded | NotReloaded

@@ -9,7 +9,8 @@ What is kept from one configuration to the next:
 * contexts of profiles that are the same, and those of mirrored clients, with the sessions to resume, as long
   as upstream is verified by the same roots in the same way. Roots are compared by what is in their files;
 * the root CA, leaves, and what is known of clients, also over a time of passthrough. (When leaves are to be
-  made otherwise, `App` tells the cache, once the new parts are in use);
+  made otherwise, `App` tells the cache, once the new parts are in use. A tunnel that began before has its
+  leaf minted by its own snapshot's terms. How many leaves are kept is the cache's alone: no tunnel sees it);
 * names that were resolved.
 
 Passthrough needs no certificate authority, no trust store and no TLS context: none is made or imported.
@@ -278,12 +279,16 @@ def _upstream(
 def _interception(
     settings: Settings, profiles: Profiles, ech: EchConfigs, identity: Identity
 ) -> Interception:
-    with_ecdsa, without_ecdsa = _leaf_kinds(settings.certificate.leaf_key)
+    from polytls.pki.cache import Terms
+
+    certificate = settings.certificate
+    with_ecdsa, without_ecdsa = _leaf_kinds(certificate.leaf_key)
     return Interception(
         profiles=profiles,
         leaves=identity.leaves,
         leaf_with_ecdsa=with_ecdsa,
         leaf_without_ecdsa=without_ecdsa,
+        leaf_terms=Terms(certificate.cache_ttl, certificate.leaf_days),
         server_context=identity.server_context,
         ech=ech,
         habits=identity.habits,

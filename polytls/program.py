@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from polytls.app import App
 from polytls.errors import ConfigError
-from polytls.events import TunnelRecord, Warned, note_of
+from polytls.events import NotReloaded, TunnelRecord, Warned, note_of
 from polytls.settings import Address, LimitSettings, Mode, Settings
 from polytls.started import Started, has_terminal
 from polytls.telemetry.lag import LoopLag
@@ -64,10 +64,12 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a supervisor said: how often to stop, and configurations, in order. `ended`: that was all."""
+    """What a supervisor said: how often to stop, and configurations, in order. `refused`: why it could not
+    offer others, which it has told whoever runs the program. `ended`: that was all."""
 
     stops: int = 0
     reloads: tuple[Reload, ...] = ()
+    refused: tuple[str, ...] = ()
     ended: bool = False
 
 
@@ -147,6 +149,8 @@ async def _run(
             otlp(event)
         if isinstance(event, TunnelRecord):
             log(event)
+        elif isinstance(event, NotReloaded) and event.noted:
+            pass
         elif (text := note_of(event)) is not None:
             notes.put(lambda: f"{who}: {text}")
 
@@ -201,7 +205,7 @@ async def _serve(
         address = await app.start()
         started = _started(app, address, warnings)
         reloads.begin(app, started, lambda text: sink(Warned(text)))
-        stopping = _on_wishes(app, reloads, place)
+        stopping = _on_wishes(app, reloads, place, sink)
         announce(started)
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
@@ -276,7 +280,7 @@ class _Reloads:
         return replace(loaded, settings=_within(loaded.settings, self._possible))
 
 
-def _on_wishes(app: App, reloads: _Reloads, place: Place | None) -> asyncio.Event:
+def _on_wishes(app: App, reloads: _Reloads, place: Place | None, sink: EventSink) -> asyncio.Event:
     """An event that is set by the first wish to stop; the second ends all tunnels. In between, wishes to
     reload are let be."""
     stopping = asyncio.Event()
@@ -302,7 +306,7 @@ def _on_wishes(app: App, reloads: _Reloads, place: Place | None) -> asyncio.Even
 
     loop = asyncio.get_running_loop()
     if place is not None:
-        loop.add_reader(place.commands, partial(_take_commands, place, stop, reload))
+        loop.add_reader(place.commands, partial(_take_commands, place, stop, reload, sink))
         return stopping
     for number in _STOPPING:
         loop.add_signal_handler(number, stop)
@@ -311,8 +315,12 @@ def _on_wishes(app: App, reloads: _Reloads, place: Place | None) -> asyncio.Even
     return stopping
 
 
-def _take_commands(place: Place, stop: Callable[[], None], reload: Callable[[Reload], None]) -> None:
+def _take_commands(
+    place: Place, stop: Callable[[], None], reload: Callable[[Reload], None], sink: EventSink
+) -> None:
     heard = place.hear()
+    for reason in heard.refused:
+        sink(NotReloaded(reason, noted=True))
     for wanted in heard.reloads:
         reload(wanted)
     if heard.ended:

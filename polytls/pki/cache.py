@@ -14,6 +14,9 @@ would cost more than the signature. Callers that ask for one host at once share 
 (single flight). Nobody can cancel it: one tunnel that gives up must not take the leaf from the others.
 A failure is told to all who wait and is not remembered.
 
+What a leaf is minted by, its `Terms`, may change meanwhile. They are part of the key, so that nobody is given
+what another's terms made, and only what was minted by the present ones is kept.
+
 The one lock is held for dictionary operations alone, never for a signature, `build` or the audit sink.
 
 Time is read from one wall clock, since certificates live by it. An entry is fresh until its TTL ends or
@@ -29,7 +32,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from polytls.errors import Kind, ProxyError, Side, Stage
 from polytls.pki.audit import AuditSink, MintEvent
@@ -46,9 +49,16 @@ EXPIRY_MARGIN = timedelta(hours=1)
 MINT_THREADS = 2
 
 T = TypeVar("T")
-_Key = tuple[str, LeafKind]
-_Mint = tuple[_Key, float, int]
-"""What is to be minted: for which key, and under which `ttl` and `days`."""
+
+
+class Terms(NamedTuple):
+    """How long a leaf may be handed out, in seconds, and for how many days it is valid."""
+
+    ttl: float
+    days: int
+
+
+_Key = tuple[str, LeafKind, Terms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,91 +107,91 @@ class LeafCache(Generic[T]):
         self._keys = keys
         self._build = build
         self._audit = audit
-        self._ttl = ttl
+        self._terms = Terms(ttl, days)
         self._max_entries = max_entries
-        self._days = days
         self._clock = clock
         self._pool = ThreadPoolExecutor(MINT_THREADS, thread_name_prefix="polytls-mint")
         self._lock = Lock()
         self._entries: OrderedDict[_Key, _Entry[T]] = OrderedDict()  # the least recently used first
         # None: being minted on the spot, and nobody else has asked yet.
-        self._in_flight: dict[_Mint, Future[T] | None] = {}
+        self._in_flight: dict[_Key, Future[T] | None] = {}
         self._closed = False
         self._hits = self._misses = self._mints = self._failures = self._evictions = 0
 
     def change(self, *, ttl: float, max_entries: int, days: int) -> None:
         """Go by other settings from now on. Leaves that were minted by others than `ttl` and `days` are let
-        go, and those that are being minted are for who waits for them by now, and nobody else; with the same,
-        those stay that fit. Raises ValueError as `__init__` does."""
+        go, and those that are being minted go only to who has asked by then; with the same, those stay that
+        fit. Raises ValueError as `__init__` does."""
         _check(ttl, max_entries, days)
         let_go: list[_Entry[T]] = []
         with self._lock:
-            if (ttl, days) != (self._ttl, self._days):
+            if (ttl, days) != self._terms:
                 let_go += self._entries.values()
                 self._entries.clear()
             while len(self._entries) > max_entries:
                 self._evictions += 1
                 let_go.append(self._entries.popitem(last=False)[1])
-            self._ttl, self._max_entries, self._days = ttl, max_entries, days
+            self._terms, self._max_entries = Terms(ttl, days), max_entries
         del let_go  # outside the lock, as what is evicted
 
-    def get(self, host: str, kind: LeafKind) -> T | None:
-        """Return the fresh value for `host` (spelled as it is to be minted), or None: then `mint` it."""
+    def get(self, host: str, kind: LeafKind, terms: Terms | None = None) -> T | None:
+        """Return the fresh value for `host` (spelled as it is to be minted), or None: then `mint` it.
+        `terms`: the caller's own, here and below; None: the present ones."""
         now = self._clock()
         with self._lock:
-            entry = self._fresh((host, kind), now)
+            entry = self._fresh((host, kind, terms or self._terms), now)
             if entry is None:
                 self._misses += 1
                 return None
             self._hits += 1
             return entry.value
 
-    def ready(self, host: str, kind: LeafKind) -> T | None:
+    def ready(self, host: str, kind: LeafKind, terms: Terms | None = None) -> T | None:
         """The value for `host` where it need not be waited for: cached, or minted here and now where the root
         signs fast. None: ask `obtain`. A cached value that is not there counts as nothing, as `obtain` will
         count it."""
         if self._mints_here(kind):
-            value = self.obtain(host, kind)
+            value = self.obtain(host, kind, terms)
             return None if isinstance(value, Future) else value
         now = self._clock()
         with self._lock:
-            entry = self._fresh((host, kind), now)
+            entry = self._fresh((host, kind, terms or self._terms), now)
             if entry is None:
                 return None
             self._hits += 1
             return entry.value
 
-    def obtain(self, host: str, kind: LeafKind) -> T | Future[T]:
+    def obtain(self, host: str, kind: LeafKind, terms: Terms | None = None) -> T | Future[T]:
         """The value for `host`: cached, or minted here and now where the root signs fast (a tenth of a
         millisecond: less than to hand it to a thread and back); else what `mint` returns."""
-        value = self.get(host, kind)
+        terms = terms or self._terms
+        value = self.get(host, kind, terms)
         if value is not None:
             return value
         if not self._mints_here(kind):
-            return self.mint(host, kind)
+            return self.mint(host, kind, terms)
+        key = (host, kind, terms)
         with self._lock:
-            mint = ((host, kind), self._ttl, self._days)
-            ours = not self._closed and mint not in self._in_flight
+            ours = not self._closed and key not in self._in_flight
             if ours:
-                self._in_flight[mint] = None
-        return self._run(mint) if ours else self.mint(host, kind)
+                self._in_flight[key] = None
+        return self._run(key) if ours else self.mint(host, kind, terms)
 
-    def mint(self, host: str, kind: LeafKind) -> Future[T]:
+    def mint(self, host: str, kind: LeafKind, terms: Terms | None = None) -> Future[T]:
         """Return a future of the value for `host`: cached by now, being minted, or minted from here on.
 
         Never blocks. The future fails with ProxyError (LEAF_FAILED; CANCELLED once the cache is closed), or
         with whatever `build` or the audit sink raised. It cannot be cancelled.
         """
-        key = (host, kind)
+        key = (host, kind, terms or self._terms)
         now = self._clock()
         with self._lock:
-            mint = (key, self._ttl, self._days)
-            shared = self._in_flight.get(mint)
+            shared = self._in_flight.get(key)
             if shared is not None:
                 return shared
             future: Future[T] = _uncancellable()
-            if mint in self._in_flight:  # on the spot, by another thread, which finds the future there
-                self._in_flight[mint] = future
+            if key in self._in_flight:  # on the spot, by another thread, which finds the future there
+                self._in_flight[key] = future
                 return future
             if self._closed:
                 future.set_exception(_closed())
@@ -190,8 +200,8 @@ class LeafCache(Generic[T]):
             if entry is not None:
                 future.set_result(entry.value)
                 return future
-            self._in_flight[mint] = future
-            self._pool.submit(self._run, mint)
+            self._in_flight[key] = future
+            self._pool.submit(self._run, key)
             return future
 
     def stats(self) -> CacheStats:
@@ -227,31 +237,30 @@ class LeafCache(Generic[T]):
     def _mints_here(self, kind: LeafKind) -> bool:
         return self._root.signs_fast and kind is LeafKind.ECDSA  # whose key is there from the start
 
-    def _run(self, mint: _Mint) -> T | Future[T]:
+    def _run(self, key: _Key) -> T | Future[T]:
         """Mint, and settle the future if there is one: the pool's work, and `obtain`'s, to which the answer
         is. A failure is in a future in any case."""
         try:
-            entry = self._mint(mint)
+            entry = self._mint(key)
         except BaseException as error:  # noqa: BLE001  not ours to judge: whoever waits gets it
             with self._lock:
                 self._failures += 1
-                failed = self._in_flight.pop(mint, None) or _uncancellable()
+                failed = self._in_flight.pop(key, None) or _uncancellable()
             failed.set_exception(error)
             return failed
         with self._lock:
             # One step, so that no third caller finds neither the entry nor the mint.
-            key, ttl, days = mint
-            evicted = self._insert(key, entry) if (ttl, days) == (self._ttl, self._days) else None
-            future = self._in_flight.pop(mint, None)
+            evicted = self._insert(key, entry)
+            future = self._in_flight.pop(key, None)
         if future is not None:
             future.set_result(entry.value)
         del evicted  # only now, outside the lock: what it releases is not known here
         return entry.value
 
-    def _mint(self, mint: _Mint) -> _Entry[T]:
-        (host, kind), ttl, days = mint
+    def _mint(self, key: _Key) -> _Entry[T]:
+        host, kind, terms = key
         now = datetime.fromtimestamp(self._clock(), timezone.utc)
-        leaf = mint_leaf(self._root, self._keys, host, kind, now=now, days=days)
+        leaf = mint_leaf(self._root, self._keys, host, kind, now=now, days=terms.days)
         with self._lock:
             self._mints += 1
         self._audit(MintEvent(host, kind, _serial_hex(leaf.serial), leaf.not_after))
@@ -259,7 +268,7 @@ class LeafCache(Generic[T]):
         return _Entry(
             value=value,
             fresh_from=leaf.not_before.timestamp(),
-            fresh_until=min(now.timestamp() + ttl, (leaf.not_after - EXPIRY_MARGIN).timestamp()),
+            fresh_until=min(now.timestamp() + terms.ttl, (leaf.not_after - EXPIRY_MARGIN).timestamp()),
         )
 
     def _fresh(self, key: _Key, now: float) -> _Entry[T] | None:
@@ -271,7 +280,10 @@ class LeafCache(Generic[T]):
         return entry
 
     def _insert(self, key: _Key, entry: _Entry[T]) -> _Entry[T] | None:
-        """Store an entry and return the one that had to go for it. Called under the lock."""
+        """Store an entry and return the one that had to go for it: it itself, where terms are others by now.
+        Called under the lock."""
+        if key[2] != self._terms:
+            return entry
         replaced = self._entries.pop(key, None)
         self._entries[key] = entry
         if len(self._entries) <= self._max_entries:

@@ -180,7 +180,7 @@ def _decide(
     agreement = Agreement(engine, tunnel, snapshot, mitm, profile.offer, habit.alpn, plan.offer)
     if agreement.may_be_rejected:
         return None
-    leaf = mitm.leaves.ready(host, mitm.leaf_kind(habit.ecdsa_ok))
+    leaf = mitm.leaves.ready(host, mitm.leaf_kind(habit.ecdsa_ok), mitm.leaf_terms)
     return None if leaf is None else (ExpectedHello(sni, habit.alpn, habit.ecdsa_ok), leaf, agreement)
 
 
@@ -270,7 +270,7 @@ async def _answer(course: Course, mitm: Interception, profile: Profile, hello: H
     # b. It must be for the host that the tunnel is for.
     require(check_sni(hello.sni, host, settings.sni), Stage.HELLO)
     # e, begun before d: a leaf that must be minted is minted while upstream is asked.
-    tunnel.leaf = mitm.leaves.obtain(host, mitm.leaf_kind(hello.ecdsa_ok))
+    tunnel.leaf = mitm.leaves.obtain(host, mitm.leaf_kind(hello.ecdsa_ok), mitm.leaf_terms)
     # c. What does upstream get to see?
     tunnel.stage = Stage.UPSTREAM_TLS
     offer = profile.offer_for(hello.raw or b"")

@@ -19,7 +19,7 @@ from polytls.profiles import MIRROR
 if TYPE_CHECKING:
     from polytls.engine import ClientContext, Credential, ServerContext
     from polytls.fingerprint.known import KnownJa4
-    from polytls.pki.cache import LeafCache
+    from polytls.pki.cache import LeafCache, Terms
     from polytls.pki.leaf import LeafKind
     from polytls.policy.ech import EchConfigs
     from polytls.profiles import Catalog, HelloSpec
@@ -129,6 +129,7 @@ class Interception:
     leaves: LeafCache[Credential]
     leaf_with_ecdsa: LeafKind  # for clients that can use an ECDSA P-256 certificate
     leaf_without_ecdsa: LeafKind
+    leaf_terms: Terms
     server_context: ServerContext
     ech: EchConfigs
     habits: Habits = field(default_factory=Habits)

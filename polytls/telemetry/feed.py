@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 class Feed(Generic[T]):
     """`handle` gets batches of at most `batch` items on the feed's thread. Whatever it raises is told to
-    `failed`, and its batch counts as dropped."""
+    `failed`, and what of its batch is not `settled` counts as dropped."""
 
     def __init__(
         self,
@@ -72,20 +72,32 @@ class Feed(Generic[T]):
         return len(self._waiting)
 
     @property
+    def behind(self) -> bool:
+        """There is no time to lose: the queue is half full, or it is the end."""
+        return self._closing or 2 * len(self._waiting) > self._most_waiting
+
+    @property
     def ended(self) -> bool:
         """Nothing of it runs any more."""
         return not self._thread.is_alive()
+
+    def settled(self, count: int) -> None:
+        """For `handle`: so many items of its batch are done with. Those that are lost it has counted."""
+        self._under_way -= count
 
     def begin_close(self) -> None:
         """Take nothing more, and work off what is there."""
         self._closing = True
         self._wake.set()
 
-    def finish(self, deadline: float) -> bool:
-        """Wait to `deadline` (time.monotonic) for the thread to end. False: it did not, and what it had is
-        dropped."""
+    def ends_by(self, deadline: float) -> bool:
+        """Wait to `deadline` (time.monotonic) for the thread to end, and say whether it did."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        if not self._thread.is_alive():
+        return self.ended
+
+    def finish(self, deadline: float) -> bool:
+        """As `ends_by`. False: it did not, and what it had is dropped."""
+        if self.ends_by(deadline):
             return True
         self._drop(len(self._waiting) + self._under_way)
         self._waiting.clear()
@@ -110,7 +122,7 @@ class Feed(Generic[T]):
         try:
             self._handle(items)
         except Exception as error:  # noqa: BLE001 - a batch that fails must not end the feed
-            self._drop(size)
+            self._drop(self._under_way)
             self._failed(error)
         finally:
             self._under_way = 0

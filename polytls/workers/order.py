@@ -2,9 +2,10 @@
 
 Down: the length (4 bytes), then an `Order`, pickled; after that one byte for each wish. To stop: the first to
 drain, the second to end at once; an end of file is such a wish, too: the supervisor is gone. To reload: the
-byte brings the descriptor of a file in memory that holds a `Change`, pickled, so that the one who sends it
-never waits for one who does not read. Up: one `Answer`, as a line of JSON, when the worker listens or when it
-cannot; then one for each change, whether it was taken. That the worker is gone is an end of file.
+byte brings the descriptor of a file in memory that holds a `Change`, or the `Refusal` of one, pickled, so
+that the one who sends it never waits for one who does not read. Up: one `Answer`, as a line of JSON, when
+the worker listens or when it cannot; then one for each change, whether it was taken. That the worker is gone
+is an end of file.
 
 Pickles only go from a process to one that it has started itself.
 """
@@ -74,11 +75,19 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """No worker is asked to take a configuration, which the supervisor has told the user: `reason` is why.
+    They hear of it since it is they who export what happens."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wishes:
     """What a worker has been told since it last asked. `ended`: nobody will tell it anything any more."""
 
     stops: int
-    changes: tuple[Change, ...]
+    changes: tuple[Change | Refusal, ...]
     ended: bool
 
 
@@ -99,7 +108,7 @@ def receive_order(channel: socket.socket) -> Order | None:
     return order
 
 
-def send_change(channel: socket.socket, change: Change) -> None:
+def send_change(channel: socket.socket, change: Change | Refusal) -> None:
     """Never blocks. Raises OSError where the worker is gone, or has not listened for very long."""
     with os.fdopen(os.memfd_create("polytls-change", os.MFD_CLOEXEC), "w+b") as file:
         pickle.dump(change, file)
@@ -145,12 +154,12 @@ def _answer_in(line: bytes) -> Answer:
     return Answer(**{**found, "warnings": tuple(found["warnings"])})
 
 
-def _change_in(rights: bytes) -> Change:
+def _change_in(rights: bytes) -> Change | Refusal:
     (fd,) = array("i", rights[:_FD_BYTES])
     with os.fdopen(fd, "rb") as file:
         file.seek(0)  # its place is shared with the one who wrote it
         change = pickle.load(file)  # of the process that started this one
-    assert isinstance(change, Change)
+    assert isinstance(change, (Change, Refusal))
     return change
 
 

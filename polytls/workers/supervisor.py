@@ -10,7 +10,8 @@ SIGHUP has it read the configuration, once for all, and offer it to the workers.
 says so in a line of its own; they look at the same files, and so agree. What one of them has taken is what
 those have to begin with that are started later. There is one offer at a time: the next is read when every
 worker has answered, or is gone. Else each would leave out others of a quick series, and they would end in
-different configurations.
+different configurations. What it cannot offer them it tells the user itself, and the workers too, since it
+exports nothing.
 
 Before the first announcement it is different: if one worker cannot start, none does, and the first reason
 given is the only one told.
@@ -39,7 +40,7 @@ from polytls.settings import EngineSettings, LimitSettings, Mode, Settings
 from polytls.started import Started, has_terminal
 from polytls.telemetry.log import LineWriter, to_stream
 from polytls.workers.board import Board, Turns
-from polytls.workers.order import STOP, Answer, Answers, Change, Order, send_change, send_order
+from polytls.workers.order import STOP, Answer, Answers, Change, Order, Refusal, send_change, send_order
 from polytls.workers.shares import open_listeners, share
 
 if TYPE_CHECKING:
@@ -229,16 +230,22 @@ class _Supervisor:
                 most_tunnels=self._most_tunnels,
             )
         except (PolytlsError, OSError) as error:
-            self._note(note_of(NotReloaded(str(error))) or "")
+            self._refuse(str(error))
             return
         except Exception:  # noqa: BLE001 - whatever it is, the proxy goes on as it was
-            defect = f"a defect of PolyTLS, please report it\n{traceback.format_exc()}"
-            self._note(note_of(NotReloaded(defect)) or "")
+            self._refuse(f"a defect of PolyTLS, please report it\n{traceback.format_exc()}")
             return
         self._offer, self._offer_heard = loaded, False
         self._last_offer += 1
         for seat in self._seats:
             self._send_offer(seat)
+
+    def _refuse(self, reason: str) -> None:
+        self._note(note_of(NotReloaded(reason)) or "")
+        for seat in self._seats:
+            if seat.channel is not None:
+                with contextlib.suppress(OSError):  # it is gone, which will be heard
+                    send_change(seat.channel, Refusal(reason))
 
     def _send_offer(self, seat: Seat) -> None:
         seat.answered = self._last_offer

@@ -14,12 +14,11 @@ from polytls.errors import PolytlsError, UserError
 from polytls.started import NOT_BUILT
 from polytls.telemetry.log import to_stream
 from polytls.workers.board import Turns, numbers
-from polytls.workers.order import Answer, Order, receive_order, receive_wishes, send_answer
+from polytls.workers.order import Answer, Change, Order, Refusal, receive_order, receive_wishes, send_answer
 
 if TYPE_CHECKING:
     from polytls.program import Reload
     from polytls.started import Started
-    from polytls.workers.order import Change
 
 _FAILED = 1
 """The exit code of a worker that could not start; its answer says why."""
@@ -51,8 +50,10 @@ def _serve(order: Order, channel: socket.socket) -> Answer | None:
 
         def hear() -> program.Heard:
             wishes = receive_wishes(channel)
-            reloads = tuple(_reload(change, channel) for change in wishes.changes)
-            return program.Heard(wishes.stops, reloads, wishes.ended)
+            changes = [one for one in wishes.changes if isinstance(one, Change)]
+            refused = [one.reason for one in wishes.changes if isinstance(one, Refusal)]
+            reloads = tuple(_reload(change, channel) for change in changes)
+            return program.Heard(wishes.stops, reloads, tuple(refused), wishes.ended)
 
         place = program.Place(
             number=order.number,

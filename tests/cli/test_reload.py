@@ -119,6 +119,29 @@ def test_new_tunnels_go_by_the_new_profile_and_those_under_way_go_on(lab: Lab) -
     assert lab.hello() == chrome
 
 
+def _days(tls: ssl.SSLSocket) -> float:
+    """How long the leaf is valid."""
+    leaf = tls.getpeercert()
+    assert leaf is not None
+    begin, end = (ssl.cert_time_to_seconds(str(leaf[name])) for name in ("notBefore", "notAfter"))
+    return (end - begin) / 86400
+
+
+def test_a_leaf_is_by_what_its_tunnel_began_with(lab: Lab) -> None:
+    context = client_context(lab.proxy.root_pem)
+    lab.write(more="[proxy.certificate]\nleaf_days = 30")
+    lab.reload("reloaded: changed proxy.certificate.leaf_days")
+    with tunnel(lab.proxy, HOST, lab.origin.port) as under_way:
+        lab.write(more="[proxy.certificate]\nleaf_days = 7")
+        lab.reload("reloaded: changed proxy.certificate.leaf_days")
+        with context.wrap_socket(under_way, server_hostname=HOST) as tls:
+            assert _works(tls)
+            assert 29 < _days(tls) < 32
+    with tls_tunnel(lab.proxy, HOST, lab.origin.port, context) as tls:
+        assert _works(tls)
+        assert 6 < _days(tls) < 9
+
+
 def test_what_is_as_it_was_is_said_to_be(lab: Lab) -> None:
     before = lab.hello()
     lab.reload(SAME)

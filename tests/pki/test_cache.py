@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytls.errors import Kind, ProxyError
-from polytls.pki.cache import EXPIRY_MARGIN, CacheStats, LeafCache
+from polytls.pki.cache import EXPIRY_MARGIN, CacheStats, LeafCache, Terms
 from polytls.pki.leaf import Leaf, LeafKeys, LeafKind
 from polytls.pki.root import load_or_create
 from polytls.settings import RootKey
@@ -488,23 +488,34 @@ def test_other_settings_let_go_of_leaves_that_were_made_by_others(caches: Caches
     assert get(cache, third.host) is None
 
 
-def test_a_leaf_that_is_being_minted_when_they_change_is_for_who_waits_for_it(caches: Caches) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+def test_a_leaf_under_way_while_settings_change_is_for_who_has_asked_by_then(caches: Caches) -> None:
+    building, go_on = threading.Event(), threading.Event()
 
     def build(leaf: Leaf) -> Leaf:
-        begun.set()
+        building.set()
         assert go_on.wait(WAIT)
         return leaf
 
     cache = caches.make(build)
-    waiting = cache.mint("a.example", LeafKind.ECDSA)
-    assert begun.wait(WAIT)
+    before = cache.mint("a.example", LeafKind.ECDSA)
+    assert building.wait(WAIT)
     cache.change(ttl=3600.0, max_entries=5, days=7)
-    later = cache.mint("a.example", LeafKind.ECDSA)
+    after = cache.mint("a.example", LeafKind.ECDSA)
     go_on.set()
-    before, after = waiting.result(WAIT), later.result(WAIT)
-    assert after.not_after < before.not_after
-    assert get(cache, "a.example") is after
+    assert after.result(WAIT).not_after < before.result(WAIT).not_after
+    assert get(cache, "a.example") is after.result(WAIT)
+    assert cache.stats().size == 1
+
+
+def test_who_goes_by_terms_of_before_has_a_leaf_by_them_and_nobody_else_has(caches: Caches) -> None:
+    cache = caches.make(days=90)
+    cache.change(ttl=3600.0, max_entries=5, days=7)
+    own = cache.mint("a.example", LeafKind.ECDSA, Terms(3600.0, 90)).result(WAIT)
+    present = mint(cache, "a.example")
+    assert present.not_after < own.not_after
+    assert get(cache, "a.example") is present
+    assert cache.get("a.example", LeafKind.ECDSA, Terms(3600.0, 90)) is None
+    assert cache.stats().size == 1
 
 
 def test_a_smaller_cache_keeps_the_most_recently_used(caches: Caches) -> None:

@@ -116,6 +116,34 @@ def test_a_handler_that_is_stuck_is_left_behind_at_the_deadline() -> None:
     assert feed.finish(soon())
 
 
+def test_what_is_settled_is_not_dropped_when_the_rest_fails() -> None:
+    taker = Taker()
+
+    def handle(items: list[int]) -> None:
+        feed.settled(items.index(13))
+        taker(items)
+
+    feed = Feed("test", handle, failed=taker.errors.append, most_waiting=9, batch=5, delay=LONG)
+    for number in (1, 2, 13, 3, 4):
+        feed.put(number)
+    assert end(feed)
+    assert feed.dropped == 3
+
+
+def test_it_is_behind_when_half_full_and_at_the_end() -> None:
+    taker = Taker()
+    feed = taker.feed(most_waiting=4, batch=4)
+    found = []
+    for number in range(3):
+        found.append(feed.behind)
+        feed.put(number)
+    assert found == [False, False, False]
+    assert feed.behind
+    assert end(feed)
+    assert feed.waiting == 0
+    assert feed.behind
+
+
 def test_many_threads_put_and_nothing_is_lost_unseen() -> None:
     taker = Taker()
     feed = taker.feed(most_waiting=50, batch=7, delay=0.001)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polytls.settings import Settings
-from polytls.workers.order import Change, Wishes, receive_wishes, send_change
+from polytls.workers.order import Change, Refusal, Wishes, receive_wishes, send_change
 from tests.peers.serve import Serve
 from tests.proxy.harness import Origin, echo
 from tests.workers.harness import RefusedError, descriptors_of, open_tunnel, ping, until, workers_of
@@ -178,17 +178,16 @@ def test_wishes_come_in_order_whatever_there_is_to_read() -> None:
     with ours, theirs:
         assert receive_wishes(theirs) == Wishes(0, (), ended=False)
         large = Settings(profile_tables={"x": {"y": "z" * 900_000}})
-        for number in (1, 2):
-            send_change(ours, Change(number, large, {}))
+        for sent in (Change(1, large, {}), Refusal("wrong"), Change(2, large, {})):
+            send_change(ours, sent)
         ours.send(b"s")
-        found: list[int] = []
+        found: list[Change | Refusal] = []
         stops = 0
         while not stops:
             wishes = receive_wishes(theirs)
             assert not wishes.ended
-            found += [change.number for change in wishes.changes]
+            found += wishes.changes
             stops += wishes.stops
-            assert all(change.settings == large for change in wishes.changes)
-        assert found == [1, 2]
+        assert found == [Change(1, large, {}), Refusal("wrong"), Change(2, large, {})]
         ours.close()
         assert receive_wishes(theirs).ended

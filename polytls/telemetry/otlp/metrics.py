@@ -22,13 +22,14 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from polytls.errors import Kind
+from polytls.events import NotReloaded
 from polytls.telemetry.otlp import vocabulary as words
 from polytls.telemetry.otlp.vocabulary import Instrument
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, Meter
 
-    from polytls.events import TunnelRecord
+    from polytls.events import Reloaded, TunnelRecord
     from polytls.telemetry.counters import Counters, EngineCounters, LeafCounters
     from polytls.telemetry.otlp.vocabulary import Metric
 
@@ -57,6 +58,9 @@ LIMITS = frozenset(
 )
 """Outcomes that say that something configured was reached."""
 
+RELOAD_RESULTS = ("changed", "unchanged", "refused")
+"""From the start on, so that the first one is a rise."""
+
 _Labels = dict[str, str]
 _Key = tuple[tuple[str, str], ...]
 _NO_CONTEXT = Context()
@@ -79,6 +83,7 @@ class Metrics:
         self._ended: Counter[_Key] = Counter()
         self._bytes: Counter[_Key] = Counter()
         self._limits: Counter[_Key] = Counter()
+        self._reloads: Counter[_Key] = Counter({_key({words.RESULT: result}): 0 for result in RELOAD_RESULTS})
         self._now: Counters | None = None
         self._histograms = {
             metric: meter.create_histogram(
@@ -111,6 +116,14 @@ class Metrics:
         _note(self._client, timings.client_handshake, host)
         _note(self._first_byte, timings.first_byte, {**mode, **host})
         _note(self._life, timings.total, {**mode, **host})
+
+    def reloaded(self, event: Reloaded | NotReloaded) -> None:
+        """Count a reload. For one thread, which may be another."""
+        if isinstance(event, NotReloaded):
+            result = "refused"
+        else:
+            result = "changed" if event.changed else "unchanged"
+        self._reloads[_key({words.RESULT: result})] += 1
 
     def _host(self, record: TunnelRecord) -> _Labels:
         known, host = self._hosts, record.host
@@ -158,6 +171,7 @@ class Metrics:
         _asynchronous(meter, words.LEAF_FAILURES, leaf(lambda cache: cache.failures))
         _asynchronous(meter, words.LEAF_EVICTIONS, leaf(lambda cache: cache.evictions))
         _asynchronous(meter, words.LEAF_SIZE, leaf(lambda cache: cache.size))
+        _asynchronous(meter, words.RELOADS, lambda: _observations(self._reloads))
         _asynchronous(meter, words.LOOP_LAG, of(lambda now: now.loop_lag))
         _asynchronous(meter, words.QUEUED, engine(lambda stats: stats.queued))
         _asynchronous(meter, words.STREAMS, engine(lambda stats: stats.streams))

@@ -64,7 +64,7 @@ class Export:
 @dataclass(frozen=True, slots=True)
 class Batching:
     """How much waits, how much is sent at once, and the longest that something waits for company
-    (seconds)."""
+    (seconds). What waits are tunnels or log events; what is sent, spans or log events."""
 
     most_waiting: int = MAX_WAITING
     batch: int = BATCH

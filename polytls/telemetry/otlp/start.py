@@ -8,6 +8,11 @@ values and hands them to the SDK's exporter, which encodes, sends, and tries aga
 collector that is away or slow fills the feed; what does not fit is dropped and counted, and so is a batch
 that the exporter gave up. When the collector is back the next batch reaches it.
 
+Tunnels must not wait for any of this, although Python runs one thread at a time. So whatever is worked off is
+gone through by way of `Gently`, by the SDK's encoder as well, as long as the feed does not fill. And a
+request has few spans: the encoder ends with copies of all of them, in calls that nothing can interrupt, and
+with many objects alive the garbage collector comes to look.
+
 The SDK's own batch processors are not used: they neither count what they drop nor take records, and spans
 that wait are ten times the size of the record that they come from.
 
@@ -20,7 +25,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -28,8 +33,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from polytls import __version__
 from polytls.errors import ConfigError
-from polytls.events import TunnelRecord
+from polytls.events import NotReloaded, Reloaded, TunnelRecord
 from polytls.telemetry.feed import Feed
+from polytls.telemetry.gently import Gently
 from polytls.telemetry.otlp.complaints import Complaints
 from polytls.telemetry.otlp.exporters import make_exporter, make_resource, make_sampler
 from polytls.telemetry.otlp.identity import Identity
@@ -40,10 +46,13 @@ from polytls.telemetry.otlp.spans import Spans
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
 
     from polytls.events import Event
     from polytls.settings import TelemetrySettings
     from polytls.telemetry.counters import Counters
+
+T = TypeVar("T")
 
 SCOPE = "polytls"
 _LEAVE_SECONDS = 0.2
@@ -74,6 +83,7 @@ class Otlp:
         self._feeds: dict[Signal, Feed[Any]] = {}
         self._exporters: dict[Signal, Any] = {}
         self._provider: MeterProvider | None = None
+        self._metrics: Metrics | None = None
         self._metrics_ended = False
         resource = make_resource(settings)
         scope = InstrumentationScope(SCOPE, __version__)
@@ -106,6 +116,8 @@ class Otlp:
                 traces.put(event)
             if (metrics := feeds.get(Signal.METRICS)) is not None:
                 metrics.put(event)
+        elif isinstance(event, (Reloaded, NotReloaded)) and self._metrics is not None:
+            self._metrics.reloaded(event)
 
     def dropped(self) -> dict[str, int]:
         """Events lost since the start, by signal: what did not fit, and what no collector took."""
@@ -153,10 +165,10 @@ class Otlp:
             [reader], resource, shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
         )
         meter = self._provider.get_meter(SCOPE, __version__)
-        metrics = Metrics(meter, counters, self.dropped, hosts=settings.hosts_in_metrics)
+        self._metrics = metrics = Metrics(meter, counters, self.dropped, hosts=settings.hosts_in_metrics)
 
         def count(records: list[TunnelRecord]) -> None:
-            for record in records:
+            for record in self._gently(Signal.METRICS, records):
                 metrics.add(record)
 
         self._feeds[Signal.METRICS] = Feed(
@@ -172,27 +184,44 @@ class Otlp:
         return self.spans.sampled(record) if self.traces else None
 
     def _send_traces(self, records: list[TunnelRecord]) -> None:
-        spans = [span for record in records for span in self.spans.build(record)]
+        """In several requests, each of at most a batch of spans, or of one tunnel's."""
+        feed, most = self._feeds[Signal.TRACES], self._plan.spans.batch
+        spans: list[ReadableSpan] = []
+        tunnels = 0
+        for record in self._gently(Signal.TRACES, records):
+            built = self.spans.build(record)
+            if spans and len(spans) + len(built) > most:
+                self._send(Signal.TRACES, spans, tunnels)
+                feed.settled(tunnels)
+                spans, tunnels = [], 0
+            spans += built
+            tunnels += 1
         if spans:
-            self._send(Signal.TRACES, spans, len(records))
+            self._send(Signal.TRACES, spans, tunnels)
 
     def _send_logs(self, events: list[tuple[Event, int]]) -> None:
-        built = [self._logs.build(event, when_ns) for event, when_ns in events]
+        built = [self._logs.build(event, when_ns) for event, when_ns in self._gently(Signal.LOGS, events)]
         self._send(Signal.LOGS, built, len(events))
 
     def _send(self, signal: Signal, values: Sequence[object], events: int) -> None:
-        if self._exporters[signal].export(values).value != 0:  # 0: success, in every exporter's own enum
+        if (
+            self._exporters[signal].export(self._gently(signal, values)).value != 0
+        ):  # 0: success, in every exporter's own enum
             self._lost[signal] += events
             export = self._plan.of(signal)
             where = "the collector" if export is None else export.where
             self._complaints.say(f"{where} did not take {signal.value}; what could not be sent is lost")
+
+    def _gently(self, signal: Signal, values: Sequence[T]) -> Gently[T]:
+        feed = self._feeds[signal]
+        return Gently(values, lambda: feed.behind)
 
     def _complain(self, error: Exception) -> None:
         self._complaints.say(f"events could not be exported ({type(error).__name__}: {error})")
 
     def _end(self, signal: Signal, deadline: float) -> None:
         feed, exporter = self._feeds[signal], self._exporters[signal]
-        if feed.finish(deadline):
+        if feed.ends_by(deadline):
             exporter.shutdown()
             return
         with contextlib.suppress(Exception):  # what is being sent meanwhile fails, and says so

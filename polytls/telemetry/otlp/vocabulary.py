@@ -46,6 +46,7 @@ DURATION = "polytls.duration"
 DIRECTION = "polytls.direction"
 LIMIT = "polytls.limit"
 SINK = "polytls.sink"
+RESULT = "polytls.result"
 LEAF_KEY = "polytls.leaf.key"
 LEAF_SERIAL = "polytls.leaf.serial"
 LEAF_NOT_AFTER = "polytls.leaf.not_after"
@@ -141,6 +142,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(LEAF_NOT_AFTER, "string", "`polytls.leaf_minted`", "Its last day, UTC."),
     Attribute(DIRECTION, "string", "metrics", "`up` or `down`."),
     Attribute(LIMIT, "string", "metrics", "The limit that was hit: a kind of the failure table."),
+    Attribute(RESULT, "string", "metrics", "Of a reload: `changed`, `unchanged` or `refused`."),
     Attribute(SINK, "string", "metrics", "`traces`, `metrics`, `logs` or `log`, the lines on stdout."),
 )
 
@@ -248,6 +250,13 @@ LEAF_EVICTIONS = Metric(
     "polytls.leaf_cache.evictions", Instrument.COUNTER, "{leaf}", (), "Leaves that made room for others."
 )
 LEAF_SIZE = Metric("polytls.leaf_cache.size", Instrument.UP_DOWN, "{leaf}", (), "Leaves in the cache.")
+RELOADS = Metric(
+    "polytls.reloads",
+    Instrument.COUNTER,
+    "{reload}",
+    (RESULT,),
+    "Reloads of the configuration: it was taken and something changed, or nothing, or it was refused.",
+)
 LOOP_LAG = Metric(
     "polytls.loop.lag",
     Instrument.GAUGE,
@@ -293,6 +302,7 @@ METRICS: tuple[Metric, ...] = (
     LEAF_FAILURES,
     LEAF_EVICTIONS,
     LEAF_SIZE,
+    RELOADS,
     LOOP_LAG,
     QUEUED,
     STREAMS,
