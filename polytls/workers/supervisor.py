@@ -6,12 +6,7 @@ predecessor died too without having lived for `SETTLED_SECONDS`. Then it waits, 
 death, so that a fault that every start runs into costs little. Meanwhile the socket does not listen, and the
 kernel gives connections to the others.
 
-SIGHUP has it read the configuration, once for all, and offer it to the workers. Each takes it or not, and
-says so in a line of its own; they look at the same files, and so agree. What one of them has taken is what
-those have to begin with that are started later. There is one offer at a time: the next is read when every
-worker has answered, or is gone. Else each would leave out others of a quick series, and they would end in
-different configurations. What it cannot offer them it tells the user itself, and the workers too, since it
-exports nothing.
+SIGHUP has it read the configuration anew and offer it to the workers (`polytls.workers.offers`).
 
 Before the first announcement it is different: if one worker cannot start, none does, and the first reason
 given is the only one told.
@@ -27,20 +22,18 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from threading import Thread
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from polytls.config.change import require_takeable
 from polytls.errors import PolytlsError, UserError
-from polytls.events import NotReloaded, note_of
-from polytls.settings import EngineSettings, LimitSettings, Mode, Settings
+from polytls.settings import EngineSettings, LimitSettings, Settings
 from polytls.started import Started, has_terminal
 from polytls.telemetry.log import LineWriter, to_stream
 from polytls.workers.board import Board, Turns
-from polytls.workers.order import STOP, Answer, Answers, Change, Order, Refusal, send_change, send_order
+from polytls.workers.offers import Offers
+from polytls.workers.order import STOP, Answer, Answers, Order, send_order
+from polytls.workers.seat import Seat, await_end, manner
 from polytls.workers.shares import open_listeners, share
 
 if TYPE_CHECKING:
@@ -55,9 +48,6 @@ STRAGGLER_SECONDS = 10.0
 """Beyond the drain time, for a worker to end; one that hangs must not keep the proxy from stopping."""
 FAREWELL_SECONDS = 5.0
 """For a worker whose channel has ended to be gone, and for those that a failed start leaves behind."""
-READ_SECONDS = 5.0
-"""For the configuration's file to be read again. One that never answers (a pipe, a dead file server) must not
-keep the proxy from stopping, nor from filling seats."""
 
 _CHANNEL_BYTES = 65_536
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -67,28 +57,6 @@ _PROGRAM = "import sys; sys.path[:] = {path!r}; from polytls.workers.worker impo
 
 class WorkerError(PolytlsError):
     """A worker ended before it had said what it could not do."""
-
-
-@dataclass(slots=True)
-class Seat:
-    """A worker's number and socket, and who sits there now."""
-
-    number: int
-    listener: socket.socket
-    process: subprocess.Popen[bytes] | None = None
-    channel: socket.socket | None = None
-    answers: Answers = field(default_factory=Answers)
-    listens: bool = False
-    started: float = 0.0  # monotonic
-    due: float | None = None  # when it is to be filled again
-    pauses: int = 0
-    problem: str | None = None  # what its last occupant could not do
-    answered: int = 0  # the offer that its occupant has answered, or was never made
-
-    @property
-    def name(self) -> str:
-        process = "" if self.process is None else f" (process {self.process.pid})"
-        return f"worker {self.number}{process}"
 
 
 def supervise(
@@ -116,16 +84,7 @@ class _Supervisor:
         announce: Callable[[Started], None],
         reread: Callable[[], LoadedSettings] | None,
     ) -> None:
-        self._settings = settings
-        self._origins = dict(origins)
-        self._reread = reread
-        self._most_tunnels = settings.limits.tunnels  # that every worker has room for its share of
-        self._root_loaded = settings.mode is Mode.MITM
         self._attended = has_terminal()
-        self._offer: LoadedSettings | None = None  # until everybody has answered
-        self._last_offer = 0  # its number, or that of the one before
-        self._offer_heard = False  # somebody has answered
-        self._once_more = False  # SIGHUP came meanwhile
         self._announce: Callable[[Started], None] | None = announce
         self._answers: dict[int, Answer] = {}
         self._wishes = 0  # to stop
@@ -140,6 +99,9 @@ class _Supervisor:
         self._notes = LineWriter(
             Turns(self._board.notes, to_stream(sys.stderr)), lambda lines: f"... {lines} notes are missing"
         )
+        self._offers = Offers(
+            settings, origins, seats=self._seats, own=self._own, reread=reread, note=self._note
+        )
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -152,13 +114,14 @@ class _Supervisor:
                     if key.data is None:
                         for number in wake_up.recv(_CHANNEL_BYTES):
                             if number == signal.SIGHUP and not self._terminal_gone():
-                                self._once_more = True
+                                self._offers.wish()
                             elif number in _SIGNALS:
                                 self._pass_on()
                     else:
                         self._hear(key.data)
                 self._keep_time()
-                self._offer_again()
+                if not self._wishes:
+                    self._offers.proceed()
 
     def close(self) -> None:
         """End what runs: nothing does, unless the start failed."""
@@ -168,7 +131,7 @@ class _Supervisor:
         deadline = time.monotonic() + FAREWELL_SECONDS
         for seat in self._seats:
             if seat.process is not None:
-                _await_end(seat.process, deadline - time.monotonic())
+                await_end(seat.process, deadline - time.monotonic())
             seat.listener.close()
         self._notes.close()
         self._selector.close()
@@ -179,7 +142,7 @@ class _Supervisor:
     def _pass_on(self) -> None:
         self._wishes += 1
         if self._wishes == 1:
-            self._kill_at = time.monotonic() + self._settings.timeouts.drain + STRAGGLER_SECONDS
+            self._kill_at = time.monotonic() + self._offers.settings.timeouts.drain + STRAGGLER_SECONDS
         else:
             self._kill_at = time.monotonic() + STRAGGLER_SECONDS
         for seat in self._seats:
@@ -209,71 +172,14 @@ class _Supervisor:
     def _terminal_gone(self) -> bool:
         return self._attended and not has_terminal()
 
-    def _offer_again(self) -> None:
-        """Read the configuration again, if that is wished and the last one is settled, and have every worker
-        go by it if all of it can be taken."""
-        if all(seat.answered == self._last_offer for seat in self._seats) and (
-            self._offer_heard or all(seat.channel is not None for seat in self._seats)
-        ):
-            self._offer = None
-        if not self._once_more or self._offer is not None:
-            return
-        self._once_more = False
-        if self._wishes or self._reread is None:
-            return
-        try:
-            loaded = _read_within(READ_SECONDS, self._reread)
-            require_takeable(
-                self._settings,
-                loaded.settings,
-                root_loaded=self._root_loaded,
-                most_tunnels=self._most_tunnels,
-            )
-        except (PolytlsError, OSError) as error:
-            self._refuse(str(error))
-            return
-        except Exception:  # noqa: BLE001 - whatever it is, the proxy goes on as it was
-            self._refuse(f"a defect of PolyTLS, please report it\n{traceback.format_exc()}")
-            return
-        self._offer, self._offer_heard = loaded, False
-        self._last_offer += 1
-        for seat in self._seats:
-            self._send_offer(seat)
-
-    def _refuse(self, reason: str) -> None:
-        self._note(note_of(NotReloaded(reason)) or "")
-        for seat in self._seats:
-            if seat.channel is not None:
-                with contextlib.suppress(OSError):  # it is gone, which will be heard
-                    send_change(seat.channel, Refusal(reason))
-
-    def _send_offer(self, seat: Seat) -> None:
-        seat.answered = self._last_offer
-        if self._offer is None or seat.channel is None:  # whoever comes next has it from `_fill`
-            return
-        change = Change(self._last_offer, self._own(self._offer.settings, seat), self._offer.origins)
-        with contextlib.suppress(OSError):  # it is gone, which will be heard
-            send_change(seat.channel, change)
-            seat.answered = 0
-
-    def _answered(self, seat: Seat, number: int, taken: bool) -> None:
-        """A worker says what became of an offer. What one has taken, those have that come later."""
-        if number != self._last_offer or self._offer is None:
-            return
-        seat.answered, self._offer_heard = number, True
-        if taken:
-            self._settings, self._origins = self._offer.settings, self._offer.origins
-            self._root_loaded |= self._settings.mode is Mode.MITM
-
     # Workers
 
     def _fill(self, seat: Seat) -> None:
-        self._most_tunnels = min(self._most_tunnels, self._settings.limits.tunnels)
         seat.due = None
         seat.answers, seat.listens, seat.problem = Answers(), False, None
         seat.started = time.monotonic()
         # One that ended in order has let go of the socket for everybody; this one has it listen again.
-        seat.listener.listen(self._settings.listen.backlog)
+        seat.listener.listen(self._offers.settings.listen.backlog)
         ours, theirs = socket.socketpair()
         with theirs:
             inherited = (theirs.fileno(), seat.listener.fileno(), *self._board.descriptors)
@@ -288,7 +194,7 @@ class _Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, seat)
         with contextlib.suppress(OSError):  # it is gone already, which will be heard
             send_order(ours, self._order(seat))
-        self._send_offer(seat)
+        self._offers.seated(seat)
 
     def _own(self, settings: Settings, seat: Seat) -> Settings:
         """A worker's share of settings that are for all."""
@@ -301,11 +207,11 @@ class _Supervisor:
         )
 
     def _order(self, seat: Seat) -> Order:
-        settings = self._settings
+        settings = self._offers.settings
         numbers, lines, notes = self._board.descriptors
         return Order(
             settings=self._own(settings, seat),
-            origins=self._origins,
+            origins=self._offers.origins,
             number=seat.number,
             workers=len(self._seats),
             tunnels=settings.limits.tunnels,
@@ -326,7 +232,7 @@ class _Supervisor:
             return
         for answer in seat.answers.take(data):
             if answer.change is not None:
-                self._answered(seat, answer.change, answer.taken)
+                self._offers.answered(seat, answer.change, answer.taken)
             else:
                 self._begun(seat, answer)
 
@@ -347,7 +253,7 @@ class _Supervisor:
         warnings = dict.fromkeys(warning for each in self._answers.values() for warning in each.warnings)
         announce(
             Started(
-                settings=self._settings,
+                settings=self._offers.settings,
                 address=self._address,
                 threads=answer.threads,
                 root_fingerprint=answer.root_fingerprint,
@@ -362,8 +268,8 @@ class _Supervisor:
         self._selector.unregister(seat.channel)
         seat.channel.close()
         seat.channel = None
-        seat.answered = self._last_offer
-        how = _manner(_await_end(seat.process, FAREWELL_SECONDS), seat)
+        self._offers.gone(seat)
+        how = manner(await_end(seat.process, FAREWELL_SECONDS), seat)
         who, seat.process = seat.name, None
         if self._wishes:
             if how is not None:
@@ -417,43 +323,3 @@ def _occupy_standard_descriptors() -> None:
         os.set_inheritable(fd, True)
         fd = os.open(os.devnull, os.O_RDWR)
     os.close(fd)
-
-
-def _read_within(seconds: float, read: Callable[[], LoadedSettings]) -> LoadedSettings:
-    """What `read` gives, or raises. Raises UserError where it takes longer."""
-    came: list[LoadedSettings | Exception] = []
-
-    def work() -> None:
-        try:
-            came.append(read())
-        except Exception as error:  # noqa: BLE001 - for whoever asked
-            came.append(error)
-
-    thread = Thread(target=work, name="polytls-reload", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not came:
-        raise UserError(f"the configuration could not be read within {seconds:g} s; see what its file is")
-    if isinstance(came[0], Exception):
-        raise came[0]
-    return came[0]
-
-
-def _await_end(process: subprocess.Popen[bytes], seconds: float) -> int:
-    try:
-        return process.wait(max(0.0, seconds))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def _manner(code: int, seat: Seat) -> str | None:
-    """How a process ended, as a clause; None: well."""
-    if seat.problem is not None:
-        return f"could not start: {seat.problem}"
-    if code < 0:
-        try:
-            return f"was killed by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"was killed by signal {-code}"
-    return f"ended with code {code}" if code else None
