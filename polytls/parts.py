@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from polytls.config.change import changed_keys
 from polytls.engine import Credential
-from polytls.errors import EngineError, ProfileError, UserError
+from polytls.errors import EngineError, ProfileError
 from polytls.fingerprint.known import KnownJa4
 from polytls.policy.habits import Habits
 from polytls.profiles import MIRROR, Catalog
@@ -252,14 +252,11 @@ def _origination(settings: Settings, catalog: Catalog, before: Origination | Non
 
 def _roots_digest(ca_file: Path | None) -> bytes:
     """Of the files that `load_trust` reads. Raises `UserError`."""
-    from polytls.engine.roots import system_bundle
+    from polytls.engine.roots import read_roots, system_bundle
 
     digest = hashlib.sha256()
     for path in (system_bundle(), *(() if ca_file is None else (ca_file,))):
-        try:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        except OSError as error:
-            raise UserError(f"{path}: trusted roots cannot be read: {error.strerror}") from error
+        digest.update(hashlib.sha256(read_roots(path)).digest())
     return digest.digest()
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from polytls.engine.contexts import Trust
 from polytls.errors import UserError
 
+MAX_ROOTS_BYTES = 1 << 24
+"""Of a file of roots. All the roots of the world have half a MB."""
+
 _PEM = re.compile(
     rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----\s*(.+?)\s*-----END (?:TRUSTED )?CERTIFICATE-----", re.DOTALL
 )
@@ -64,10 +67,20 @@ def load_trust(ca_file: Path | None) -> Trust:
     return Trust(certificates)
 
 
-def _read(path: Path) -> list[bytes]:
+def read_roots(path: Path) -> bytes:
+    """What a file of roots holds. Raises UserError, naming the file."""
     try:
-        return certificates_of(path.read_bytes())
+        with path.open("rb") as file:
+            pem = file.read(MAX_ROOTS_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: trusted roots cannot be read: {error.strerror}") from error
+    if len(pem) > MAX_ROOTS_BYTES:
+        raise UserError(f"{path}: is larger than {MAX_ROOTS_BYTES} bytes; is it the right file?")
+    return pem
+
+
+def _read(path: Path) -> list[bytes]:
+    try:
+        return certificates_of(read_roots(path))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error

@@ -9,6 +9,9 @@ is what those have to begin with that are started later.
 There is one offer at a time: the next is read when every worker has answered, or is gone. Else each would
 leave out others of a quick series, and they would end in different configurations. What cannot be offered is
 told to the user here, and to the workers too, since it is they who export what happens.
+
+Where nobody serves there is nobody to ask: it is taken for who is started next, at once. It may be what mends
+a configuration by which none could.
 """
 
 from __future__ import annotations
@@ -93,6 +96,10 @@ class Offers:
             return
         self._offer, self._heard = loaded, False
         self._number += 1
+        if not any(seat.serves for seat in self._seats) and any(seat.due is not None for seat in self._seats):
+            self._take(loaded)
+            for seat in self._seats:
+                seat.fill_now()
         for seat in self._seats:
             self._send(seat)
 
@@ -107,12 +114,15 @@ class Offers:
             return
         seat.answered, self._heard = number, True
         if taken:
-            self.settings, self.origins = self._offer.settings, self._offer.origins
-            self._root_loaded |= self.settings.mode is Mode.MITM
+            self._take(self._offer)
 
     def gone(self, seat: Seat) -> None:
         """No answer will come from there."""
         seat.answered = self._number
+
+    def _take(self, loaded: LoadedSettings) -> None:
+        self.settings, self.origins = loaded.settings, loaded.origins
+        self._root_loaded |= self.settings.mode is Mode.MITM
 
     def _send(self, seat: Seat) -> None:
         seat.answered = self._number

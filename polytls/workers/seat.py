@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import time
 from dataclasses import dataclass, field
 
 from polytls.workers.order import Answers
@@ -25,6 +26,16 @@ class Seat:
     pauses: int = 0
     problem: str | None = None  # what its last occupant could not do
     answered: int = 0  # the offer that its occupant has answered, or was never made
+
+    @property
+    def serves(self) -> bool:
+        """Whoever sits there takes connections."""
+        return self.listens and self.channel is not None
+
+    def fill_now(self) -> None:
+        """Do not wait any longer, if nobody sits there."""
+        if self.due is not None:
+            self.due = time.monotonic()
 
     @property
     def name(self) -> str:

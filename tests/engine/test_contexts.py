@@ -10,7 +10,7 @@ import pytest
 
 from polytls.engine import ClientContext, Credential, ServerContext, Trust, load_trust
 from polytls.engine.contexts import wire_list
-from polytls.engine.roots import certificates_of, system_bundle
+from polytls.engine.roots import MAX_ROOTS_BYTES, certificates_of, system_bundle
 from polytls.errors import EngineError, UserError
 from polytls.profiles import Catalog
 from tests.peers.certificates import Authority, der_pair
@@ -153,6 +153,11 @@ def test_a_file_that_is_still_being_written_is_refused_by_name(
     file.write_bytes((authority.pem.read_bytes().strip() * 2)[:-cut].replace(b"-----" * 2, b"-----\n-----"))
     with pytest.raises(UserError, match=f"{file}: it ends in the middle of a certificate"):
         load_trust(file)
+
+
+def test_a_file_without_end_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=f"/dev/zero: is larger than {MAX_ROOTS_BYTES} bytes"):
+        load_trust(Path("/dev/zero"))
 
 
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from polytls.engine.roots import system_bundle
 from polytls.settings import Settings
 from polytls.workers.order import Change, Refusal, Wishes, receive_wishes, send_change
 from tests.peers.serve import Serve
@@ -141,6 +143,26 @@ def test_a_quick_series_leaves_all_with_one_configuration(tmp_path: Path, file: 
             if len(now := workers_of(served)) == 2 and workers[0] not in now:
                 break
         assert [works(served, f"{name}.lab.test", origin.port) for name in "abcd"].count(True) == 1
+
+
+def test_a_configuration_by_which_none_can_start_is_mended(
+    tmp_path: Path, file: Path, origin: Origin
+) -> None:
+    """What it needs is gone, and with it the workers: there is nobody who could take another."""
+    roots = tmp_path / "roots.pem"
+    shutil.copy(system_bundle(), roots)
+    _write_mitm(file, "a", f'upstream.ca_file = "{roots}"')
+    with Serve(tmp_path, "--workers", "2", "--config", str(file)) as served:
+        roots.unlink()
+        for pid in workers_of(served):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(served, "roots.pem: trusted roots cannot be read", 2)
+        _write_mitm(file, "b")
+        served.signal(signal.SIGHUP)
+        for _ in until("tunnels"):
+            with contextlib.suppress(ConnectionError):
+                if works(served, "b.lab.test", origin.port):
+                    break
 
 
 def _write_mitm(file: Path, name: str, more: str = "") -> None:
