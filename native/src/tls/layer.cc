@@ -393,6 +393,11 @@ void TlsLayer::explain(TlsFailure *out) {
   ERR_clear_error();
 }
 
+void TlsLayer::settle() {
+  SSL_shed_session(ssl_.get());  // without memory for that it keeps what it has
+  ERR_clear_error();
+}
+
 int TlsLayer::read(uint8_t *out, size_t size, TlsFailure *out_failure) try {
   int n = SSL_read(ssl_.get(), out, static_cast<int>(size));
   if (n > 0) return n;

@@ -93,6 +93,9 @@ class TlsLayer {
   bool keep_first_flight();
   std::string take_first_flight();
   int sent_alert() const { return sent_alert_; }
+  // settle gives up what is there to ask about a handshake that is done, all but its protocol: half of what the
+  // library keeps of an idle connection, the certificates above all. Sessions are still made of tickets that come.
+  void settle();
 
  private:
   friend struct LayerCallbacks;
