@@ -96,6 +96,8 @@ class TlsLayer {
   // settle gives up what is there to ask about a handshake that is done, all but its protocol: half of what the
   // library keeps of an idle connection, the certificates above all. Sessions are still made of tickets that come.
   void settle();
+  // rest gives up what the next record can be made ready for again, which costs it some microseconds.
+  void rest();
 
  private:
   friend struct LayerCallbacks;
@@ -104,6 +106,7 @@ class TlsLayer {
   bool attach(bssl::UniquePtr<SSL> ssl, std::unique_ptr<TlsLayer> *below);
   int read_below(uint8_t *out, size_t size);
   bool write_below(const uint8_t *bytes, size_t size);
+  bool wake();
   Step step(TlsFailure *out_failure);
   void explain(TlsFailure *out);
   void keep_flight(const uint8_t *bytes, size_t size);
@@ -141,6 +144,7 @@ class TlsLayer {
   bool below_closed_ = false;
   bool trouble_below_ = false;
   bool short_of_memory_ = false;
+  bool resting_ = false;
   uint8_t sent_alert_ = 0;
 };
 
