@@ -22,8 +22,8 @@ struct Stream;
 // Who moves less than a full record in a turn is waiting for more: those are let through between the chunks of others.
 constexpr size_t kBulkBytes = 16 << 10;
 
-// Whose tunnel was quiet for so long gives up half of what its TLS connections hold. To be ready again takes 10 us, which
-// is little once a second.
+// Whose tunnel was quiet for so long gives up half of what its TLS connections hold. To be ready again takes some
+// microseconds, which is little once a second.
 constexpr uint32_t kRestAfterMs = 1000;
 
 struct Direction {

@@ -55,55 +55,6 @@ CRYPTO_BUFFER_POOL *issuer_pool() {
 
 }  // namespace
 
-// The credentials that have what BoringSSL makes of them, as many as a busy moment needs. A new one takes the place of
-// the one that was made first. None is owned here: who goes away leaves its place empty.
-class ReadyCredentials {
- public:
-  static constexpr size_t kMax = 128;  // 0.8 KB each
-
-  bssl::UniquePtr<SSL_CREDENTIAL> find(const ptl_credential *credential) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return bssl::UpRef(credential->ready_);
-  }
-
-  void put(ptl_credential *credential, const bssl::UniquePtr<SSL_CREDENTIAL> &made) {
-    bssl::UniquePtr<SSL_CREDENTIAL> outdated;  // goes outside the lock
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (credential->ready_) return;  // two made it at once
-    ptl_credential *&place = places_[next_];
-    next_ = (next_ + 1) % kMax;
-    if (place != nullptr) outdated = std::move(place->ready_);
-    place = credential;
-    credential->ready_ = bssl::UpRef(made);
-  }
-
-  void forget(const ptl_credential *credential) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!credential->ready_) return;
-    *std::find(places_.begin(), places_.end(), credential) = nullptr;
-  }
-
-  static ReadyCredentials *all() {
-    static auto *ready = new ReadyCredentials();
-    return ready;
-  }
-
- private:
-  std::mutex mutex_;
-  std::array<ptl_credential *, kMax> places_{};
-  size_t next_ = 0;
-};
-
-ptl_credential::~ptl_credential() { ReadyCredentials::all()->forget(this); }
-
-bssl::UniquePtr<SSL_CREDENTIAL> ptl_credential::get() {
-  bssl::UniquePtr<SSL_CREDENTIAL> credential = ReadyCredentials::all()->find(this);
-  if (credential) return credential;
-  credential = make();
-  if (credential) ReadyCredentials::all()->put(this, credential);
-  return credential;
-}
-
 bssl::UniquePtr<SSL_CREDENTIAL> ptl_credential::make() const {
   bssl::UniquePtr<SSL_CREDENTIAL> credential(SSL_CREDENTIAL_new_x509());
   bssl::UniquePtr<CRYPTO_BUFFER> leaf(CRYPTO_BUFFER_new(leaf_.get(), leaf_len_, nullptr));
@@ -137,7 +88,7 @@ ptl_credential *ptl_credential_new(const uint8_t *const *chain, const size_t *ch
     std::copy_n(chain[0], chain_lens[0], leaf.get());
     auto *credential =
         new ptl_credential(std::move(leaf), chain_lens[0], std::move(issuers), std::move(private_key));
-    if (credential->get()) return credential;
+    if (credential->make()) return credential;
     credential->release();
     return fail("the certificate cannot be parsed, or does not match the private key");
   });

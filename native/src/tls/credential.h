@@ -1,7 +1,7 @@
-// A certificate chain and its private key, ready to be shown to clients.
+// A certificate chain and its private key, from which is made what a connection shows to its client.
 //
 // There may be one for each host that was ever seen, and most of them wait for a host to be seen again. So one is the
-// bytes of its leaf and little else: what BoringSSL makes of it, three times as much, is kept for those last used.
+// bytes of its leaf and little else: what BoringSSL makes of it is as large again, and made in less than a microsecond.
 #ifndef POLYTLS_SRC_TLS_CREDENTIAL_H
 #define POLYTLS_SRC_TLS_CREDENTIAL_H
 
@@ -9,6 +9,7 @@
 #include <openssl/ssl.h>
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/ref.h"
@@ -20,22 +21,17 @@ struct ptl_credential : public ptl::RefCounted<ptl_credential> {
   ptl_credential(std::unique_ptr<uint8_t[]> leaf, size_t leaf_len,
                  std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> issuers, bssl::UniquePtr<EVP_PKEY> key)
       : leaf_(std::move(leaf)), leaf_len_(leaf_len), issuers_(std::move(issuers)), key_(std::move(key)) {}
-  ~ptl_credential();
+  ~ptl_credential() = default;
 
-  // get returns what a connection shows, made now unless it is still there; null when memory is short, or when
-  // certificate and key do not fit, which only the first call may find.
-  bssl::UniquePtr<SSL_CREDENTIAL> get();
-
- private:
-  friend class ReadyCredentials;
-
+  // make returns what a connection shows; null when memory is short, or when certificate and key do not fit, which
+  // is found out when a credential is new.
   bssl::UniquePtr<SSL_CREDENTIAL> make() const;
 
+ private:
   const std::unique_ptr<uint8_t[]> leaf_;
   const size_t leaf_len_;
   const std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> issuers_;
   const bssl::UniquePtr<EVP_PKEY> key_;
-  bssl::UniquePtr<SSL_CREDENTIAL> ready_;  // guarded by those that are ready
 };
 
 #endif

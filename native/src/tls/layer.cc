@@ -187,7 +187,7 @@ std::unique_ptr<TlsLayer> TlsLayer::server(Ref<ptl_server_context> context,
                                            Ref<ptl_credential> credential, std::string protocol,
                                            Sink *sink, std::unique_ptr<TlsLayer> *below) {
   ERR_clear_error();
-  bssl::UniquePtr<SSL_CREDENTIAL> shown = credential->get();
+  bssl::UniquePtr<SSL_CREDENTIAL> shown = credential->make();
   bssl::UniquePtr<SSL> ssl = shown ? context->new_ssl(shown.get()) : nullptr;
   std::unique_ptr<TlsLayer> layer(new TlsLayer(sink));
   layer->extra_ = std::make_unique<Extra>();
