@@ -37,9 +37,11 @@ def run_special(bench: Bench, row: Row, budget: Budget) -> Iterator[Sample]:
 
 
 def _profiles(bench: Bench, row: Row, budget: Budget) -> Iterator[Sample]:
-    """The yardstick, some profiles, the yardstick, and so on; each stretch is one round. The most of many single
-    measurements is as likely a disturbed one, so those that seem dearest are measured again, each beside a
-    yardstick of its own."""
+    """The yardstick, some profiles, the yardstick, and so on; each stretch is one round.
+
+    The most of many single measurements is as likely a disturbed one, so those that seem dearest are measured
+    again, each beside a yardstick of its own.
+    """
     yardstick, polytls = ALL[row.reference], ALL[row.subjects[0]]
     with (
         started(yardstick, bench.origin, bench.programs, bench.scratch) as reference,
