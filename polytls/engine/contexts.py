@@ -28,10 +28,14 @@ VERIFIED_CHAINS_MAX = 4096
 """32 bytes and some bookkeeping each."""
 
 
-def _owned(native: CData, free: Callable[[CData], None], error: CData) -> CData:
+def _made(native: CData, error: CData) -> CData:
     if native == ffi.NULL:
         raise EngineError(ffi.string(error).decode(errors="replace"))
-    return ffi.gc(native, free)
+    return native
+
+
+def _owned(native: CData, free: Callable[[CData], None], error: CData) -> CData:
+    return ffi.gc(_made(native, error), free)
 
 
 def _byte_arrays(items: Sequence[bytes]) -> tuple[CData, CData, list[CData]]:
@@ -82,7 +86,12 @@ class Credential:
         error = ffi.new("char[]", _ERROR_BYTES)
         key = _pointer(ffi.from_buffer(key_der))
         native = lib.ptl_credential_new(pointers, lengths, len(held), key, len(key_der), error, _ERROR_BYTES)
-        self.native = _owned(native, lib.ptl_credential_free, error)
+        self.native = _made(native, error)
+
+    def __del__(self, free: Callable[[CData], None] = lib.ptl_credential_free) -> None:
+        """There is one for each host that was ever seen: a third of what `ffi.gc` would take."""
+        if hasattr(self, "native"):
+            free(self.native)
 
 
 class ServerContext:

@@ -60,6 +60,7 @@ class EngineStats:
     accept_errors: int
     stale_handles: int
     sessions_offered: int
+    rests: int
     impossible: int
 
 

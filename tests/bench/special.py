@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PROFILE_SECONDS = 0.4
 YARDSTICK_EVERY = 6  # profiles; so that each has one near
+DEAREST = 3  # profiles, measured again
+DEAREST_ROUNDS = 4
 THREADS = (1, 2, 4)
 HEADER = "X-PolyTLS-Upstream-Profile"
 PROFILE_PREFIX = "profile:"
@@ -35,26 +37,43 @@ def run_special(bench: Bench, row: Row, budget: Budget) -> Iterator[Sample]:
 
 
 def _profiles(bench: Bench, row: Row, budget: Budget) -> Iterator[Sample]:
-    """The yardstick, some profiles, the yardstick, and so on; each stretch is one round."""
+    """The yardstick, some profiles, the yardstick, and so on; each stretch is one round.
+
+    The most of many single measurements is as likely a disturbed one, so those that seem dearest are measured
+    again, each beside a yardstick of its own.
+    """
     yardstick, polytls = ALL[row.reference], ALL[row.subjects[0]]
     with (
         started(yardstick, bench.origin, bench.programs, bench.scratch) as reference,
         started(polytls, bench.origin, bench.programs, bench.scratch) as proxy,
     ):
         short = dataclasses.replace(bench, seconds=PROFILE_SECONDS)
-        for number, name in enumerate(exact_profiles()):
+
+        def yardstick_of(at: int) -> Iterator[Sample]:
+            return guarded(
+                row.name, at, row.reference, budget, lambda: measure(short, row, at, yardstick, reference)
+            )
+
+        def profile_of(at: int, name: str) -> Iterator[Sample]:
+            return guarded(
+                row.name, at, PROFILE_PREFIX + name, budget, lambda: _profile(short, row, at, name, proxy)
+            )
+
+        names = exact_profiles()
+        below, ratios = 0.0, dict[str, float]()
+        for number, name in enumerate(names):
             at = number // YARDSTICK_EVERY
             if number % YARDSTICK_EVERY == 0:
-
-                def once(at: int = at) -> Sample:
-                    return measure(short, row, at, yardstick, reference)
-
-                yield from guarded(row.name, at, row.reference, budget, once)
-
-            def profile(at: int = at, name: str = name) -> Sample:
-                return _profile(short, row, at, name, proxy)
-
-            yield from guarded(row.name, at, PROFILE_PREFIX + name, budget, profile)
+                for sample in yardstick_of(at):
+                    below = sample.values.get("cpu_ms", 0.0)
+                    yield sample
+            for sample in profile_of(at, name):
+                ratios[name] = sample.values.get("cpu_ms", 0.0) / below if below else 0.0
+                yield sample
+        dearest = sorted(ratios, key=ratios.__getitem__)[-DEAREST:]
+        for at, name in enumerate(dearest * DEAREST_ROUNDS, len(names)):  # rounds that are none of the above
+            yield from yardstick_of(at)
+            yield from profile_of(at, name)
 
 
 def _profile(bench: Bench, row: Row, at: int, name: str, proxy: Running) -> Sample:

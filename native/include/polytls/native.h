@@ -342,6 +342,7 @@ typedef struct ptl_stats {
   uint64_t accept_errors;   /* EMFILE, ENFILE, ENOBUFS, ENOMEM: accepting paused for a moment, or who came was let go */
   uint64_t stale_handles;
   uint64_t sessions_offered;
+  uint64_t rests; /* of relays that were quiet for a while, after which TLS holds half as much */
   uint64_t impossible;      /* what cannot happen, and did */
 } ptl_stats;
 

@@ -330,6 +330,7 @@ void Engine::stats(ptl_stats *out) {
     out->accept_errors += get(from.accept_errors);
     out->stale_handles += get(from.stale_handles);
     out->sessions_offered += get(from.sessions_offered);
+    out->rests += get(from.rests);
     out->impossible += get(from.impossible);
   }
   out->accepted += get(last_accepts_);

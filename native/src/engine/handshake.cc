@@ -133,6 +133,7 @@ void Loop::handshake_done(Op *op, Stream *stream) {
     fail(op, PTL_E_NOMEM, "out of memory", ENOMEM);
     return;
   }
+  stream->tls->settle();
   complete(op, completion);
 }
 

@@ -35,7 +35,7 @@ class Engine;
 struct Counters {
   std::atomic<uint64_t> streams{0}, operations{0}, relays{0}, buffered_bytes{0};
   std::atomic<uint64_t> accepted{0}, connected{0}, handshakes{0}, relayed_bytes{0};
-  std::atomic<uint64_t> accept_errors{0}, stale_handles{0}, sessions_offered{0}, impossible{0};
+  std::atomic<uint64_t> accept_errors{0}, stale_handles{0}, sessions_offered{0}, impossible{0}, rests{0};
 };
 
 // A listening socket, shared by all loops: whoever wakes accepts.

@@ -20,7 +20,15 @@ int status_of_unwritten(const Stream *to) {
   return !to->tls || to->tls->short_of_memory() ? PTL_E_NOMEM : PTL_E_TLS;
 }
 
+// How long |relay| may be quiet, in milliseconds; 0: for ever.
+uint32_t idle_limit_ms(const Relay &relay) {
+  const bool half = relay.up.done != relay.down.done;
+  return half ? relay.op->half_idle_ms : relay.op->idle_ms;
+}
+
 }  // namespace
+
+bool Relay::may_rest() const { return !resting && (up.from->tls || up.to->tls); }
 
 void Loop::start_relay(Op *op, Stream *stream) {
   Stream *other = slab_.find(op->other);
@@ -213,6 +221,10 @@ void Loop::note_moved(Relay *relay, Direction *direction, size_t size) {
   if (direction == &relay->down && relay->first_byte_ns == 0) relay->first_byte_ns = now_ns();
   direction->bytes += size;
   relay->moved_ns = now_ns_;
+  if (relay->resting) {
+    relay->resting = false;
+    arm_idle(relay);
+  }
   counters_.relayed_bytes.fetch_add(size, std::memory_order_relaxed);
 }
 
@@ -315,28 +327,37 @@ void Loop::relay_over(Relay *relay, int status, Stream *whose, std::string_view 
   close_stream(other, 0, false, ours);
 }
 
+// The relay's limit and its rest have one timer, for what is due first.
 void Loop::arm_idle(Relay *relay) {
-  bool half = relay->up.done != relay->down.done;
-  uint32_t limit = half ? relay->op->half_idle_ms : relay->op->idle_ms;
-  if (limit == 0) {
+  const uint64_t quiet_ms = (now_ns_ - std::min(relay->moved_ns, now_ns_)) / 1000000u;
+  const uint64_t limit = idle_limit_ms(*relay);
+  uint64_t due = limit == 0 ? UINT64_MAX : limit;
+  if (relay->may_rest()) due = std::min<uint64_t>(due, kRestAfterMs);
+  if (due == UINT64_MAX) {
     wheel_.disarm(&relay->idle);
-    return;
+  } else {
+    wheel_.arm(&relay->idle, now_ms(), quiet_ms < due ? due - quiet_ms : 1);
   }
-  uint64_t quiet_ms = (now_ns_ - std::min(relay->moved_ns, now_ns_)) / 1000000u;
-  wheel_.arm(&relay->idle, now_ms(), quiet_ms < limit ? limit - quiet_ms : 1);
 }
 
 // The timer is not moved with every byte: when it fires, it looks how long it really has been.
 void Loop::idle_over(void *argument) {
   auto *relay = static_cast<Relay *>(argument);
   Loop *loop = relay->op->loop;
-  bool half = relay->up.done != relay->down.done;
-  uint64_t limit_ns = uint64_t{half ? relay->op->half_idle_ms : relay->op->idle_ms} * 1000000u;
-  if (loop->now_ns_ - std::min(relay->moved_ns, loop->now_ns_) < limit_ns) {
-    loop->arm_idle(relay);
+  const uint64_t quiet_ns = loop->now_ns_ - std::min(relay->moved_ns, loop->now_ns_);
+  const uint64_t limit_ns = uint64_t{idle_limit_ms(*relay)} * 1000000u;
+  if (limit_ns != 0 && quiet_ns >= limit_ns) {
+    loop->relay_over(relay, PTL_E_IDLE, nullptr, "no byte moved for the idle time", 0);
     return;
   }
-  loop->relay_over(relay, PTL_E_IDLE, nullptr, "no byte moved for the idle time", 0);
+  if (relay->may_rest() && quiet_ns >= uint64_t{kRestAfterMs} * 1000000u) {
+    relay->resting = true;
+    loop->counters_.rests.fetch_add(1, std::memory_order_relaxed);
+    for (Stream *stream : {relay->up.from, relay->up.to}) {
+      if (stream->tls) stream->tls->rest();
+    }
+  }
+  loop->arm_idle(relay);
 }
 
 }  // namespace ptl

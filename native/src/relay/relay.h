@@ -22,6 +22,10 @@ struct Stream;
 // Who moves less than a full record in a turn is waiting for more: those are let through between the chunks of others.
 constexpr size_t kBulkBytes = 16 << 10;
 
+// Whose tunnel was quiet for so long gives up half of what its TLS connections hold. To be ready again takes some
+// microseconds, which is little once a second.
+constexpr uint32_t kRestAfterMs = 1000;
+
 struct Direction {
   Stream *from = nullptr;
   Stream *to = nullptr;
@@ -42,8 +46,10 @@ struct Relay {
   bool truncated = false;      // |other| stopped without close_notify while |stream| may have been waiting
   Stream *lost = nullptr;      // who stopped taking bytes while it still sent some of its own
   bool over = false;
+  bool resting = false;        // TLS was told to, and no byte has moved since
   Timer idle;
 
+  bool may_rest() const;
   bool is_bulk() const { return up.bulk || down.bulk; }
   Direction &leaving(const Stream *stream) { return up.from == stream ? up : down; }
   Direction &reaching(const Stream *stream) { return up.to == stream ? up : down; }

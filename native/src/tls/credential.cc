@@ -6,6 +6,7 @@
 #include <openssl/pool.h>
 #include <openssl/sha.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <mutex>
@@ -46,7 +47,25 @@ KeyCache *key_cache() {
   return cache;
 }
 
+// Issuers are the same for every leaf of an authority.
+CRYPTO_BUFFER_POOL *issuer_pool() {
+  static CRYPTO_BUFFER_POOL *pool = CRYPTO_BUFFER_POOL_new();
+  return pool;
+}
+
 }  // namespace
+
+bssl::UniquePtr<SSL_CREDENTIAL> ptl_credential::make() const {
+  bssl::UniquePtr<SSL_CREDENTIAL> credential(SSL_CREDENTIAL_new_x509());
+  bssl::UniquePtr<CRYPTO_BUFFER> leaf(CRYPTO_BUFFER_new(leaf_.get(), leaf_len_, nullptr));
+  std::vector<CRYPTO_BUFFER *> chain(1, leaf.get());
+  for (const auto &issuer : issuers_) chain.push_back(issuer.get());
+  if (!credential || !leaf || !SSL_CREDENTIAL_set1_private_key(credential.get(), key_.get()) ||
+      !SSL_CREDENTIAL_set1_cert_chain(credential.get(), chain.data(), chain.size())) {
+    return nullptr;
+  }
+  return credential;
+}
 
 ptl_credential *ptl_credential_new(const uint8_t *const *chain, const size_t *chain_lens,
                                    size_t num_chain, const uint8_t *key, size_t key_len, char *err,
@@ -60,21 +79,18 @@ ptl_credential *ptl_credential_new(const uint8_t *const *chain, const size_t *ch
     if (num_chain == 0) return fail("a credential needs a certificate");
     bssl::UniquePtr<EVP_PKEY> private_key = key_cache()->get(key, key_len);
     if (!private_key) return fail("the private key is not a PKCS#8 key of a known kind");
-    bssl::UniquePtr<SSL_CREDENTIAL> credential(SSL_CREDENTIAL_new_x509());
-    std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> owned;
-    std::vector<CRYPTO_BUFFER *> buffers;
-    for (size_t i = 0; i < num_chain; i++) {
-      owned.emplace_back(CRYPTO_BUFFER_new(chain[i], chain_lens[i], nullptr));
-      if (!owned.back()) return fail("out of memory");
-      buffers.push_back(owned.back().get());
+    std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> issuers;
+    for (size_t i = 1; i < num_chain; i++) {
+      issuers.emplace_back(CRYPTO_BUFFER_new(chain[i], chain_lens[i], issuer_pool()));
+      if (!issuers.back()) return fail("out of memory");
     }
-    if (!credential || !SSL_CREDENTIAL_set1_private_key(credential.get(), private_key.get())) {
-      return fail("the private key cannot be used for TLS");
-    }
-    if (!SSL_CREDENTIAL_set1_cert_chain(credential.get(), buffers.data(), buffers.size())) {
-      return fail("the certificate cannot be parsed, or does not match the private key");
-    }
-    return new ptl_credential(std::move(credential));
+    auto leaf = std::make_unique<uint8_t[]>(chain_lens[0]);
+    std::copy_n(chain[0], chain_lens[0], leaf.get());
+    auto *credential =
+        new ptl_credential(std::move(leaf), chain_lens[0], std::move(issuers), std::move(private_key));
+    if (credential->make()) return credential;
+    credential->release();
+    return fail("the certificate cannot be parsed, or does not match the private key");
   });
 }
 

@@ -90,7 +90,8 @@ std::unique_ptr<TlsLayer> TlsLayer::server(Ref<ptl_server_context> context,
                                            Ref<ptl_credential> credential, std::string protocol,
                                            Sink *sink, std::unique_ptr<TlsLayer> *below) {
   ERR_clear_error();
-  bssl::UniquePtr<SSL> ssl = context->new_ssl(credential->get());
+  bssl::UniquePtr<SSL_CREDENTIAL> shown = credential->make();
+  bssl::UniquePtr<SSL> ssl = shown ? context->new_ssl(shown.get()) : nullptr;
   std::unique_ptr<TlsLayer> layer(new TlsLayer(sink));
   layer->extra_ = std::make_unique<Extra>();
   layer->extra_->protocol = std::move(protocol);
@@ -296,7 +297,26 @@ void TlsLayer::explain(TlsFailure *out) {
   ERR_clear_error();
 }
 
+void TlsLayer::settle() {
+  SSL_shed_session(ssl_.get());  // without memory for that it keeps what it has
+  ERR_clear_error();
+}
+
+void TlsLayer::rest() {
+  resting_ = resting_ || (handshaken_ && SSL_rest(ssl_.get()) == 1);
+  if (below_) below_->rest();
+}
+
+bool TlsLayer::wake() {
+  if (!resting_) return true;
+  ERR_clear_error();
+  resting_ = SSL_wake(ssl_.get()) != 1;
+  short_of_memory_ = short_of_memory_ || resting_;
+  return !resting_;
+}
+
 int TlsLayer::read(uint8_t *out, size_t size, TlsFailure *out_failure) try {
+  if (!wake()) throw std::bad_alloc();
   int n = SSL_read(ssl_.get(), out, static_cast<int>(size));
   if (n > 0) return n;
   switch (SSL_get_error(ssl_.get(), n)) {
@@ -319,6 +339,7 @@ int TlsLayer::read(uint8_t *out, size_t size, TlsFailure *out_failure) try {
 }
 
 bool TlsLayer::write(const uint8_t *bytes, size_t size) {
+  if (!wake()) return false;
   while (size != 0) {
     int n = SSL_write(ssl_.get(), bytes, static_cast<int>(std::min<size_t>(size, 1 << 20)));
     if (n <= 0) {
@@ -335,6 +356,7 @@ bool TlsLayer::write(const uint8_t *bytes, size_t size) {
 void TlsLayer::close_notify() {
   if (!handshaken_ || said_goodbye_) return;
   said_goodbye_ = true;
+  if (!wake()) return;
   SSL_shutdown(ssl_.get());
   ERR_clear_error();
 }
@@ -342,6 +364,7 @@ void TlsLayer::close_notify() {
 void TlsLayer::fatal_alert(uint8_t alert) {
   said_goodbye_ = true;
   sent_alert_ = alert;
+  if (!wake()) return;
   SSL_send_fatal_alert(ssl_.get(), alert);
   ERR_clear_error();
 }

@@ -16,7 +16,7 @@ namespace ptl {
 
 class SessionCache {
  public:
-  static constexpr size_t kMaxSessions = 1024;  // about 2 KB each, certificates aside
+  static constexpr size_t kMaxSessions = 1024;  // about 2 KB each; of TLS 1.2 the certificates too
 
   // put keeps |session| as the newest of |key|. It throws std::bad_alloc, keeping nothing, when memory is short.
   void put(const std::string &key, bssl::UniquePtr<SSL_SESSION> session) {
