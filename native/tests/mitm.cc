@@ -280,10 +280,26 @@ bool Mitm::step() {
 }
 
 Mitm *MitmRunner::begin(Manner manner, uint64_t seed, size_t most_bytes) {
+  // The port of a client that has left may be the next one's. Whoever has left is accepted by now, or never will be.
+  for (const auto &[key, tunnel] : tunnels_) {
+    if (tunnel->left_early()) {
+      go_round();
+      break;
+    }
+  }
   auto made = std::make_unique<Mitm>(engine_, port_, manner, seed, most_bytes);
   Mitm *tunnel = made.get();
-  tunnels_[made->client_port()] = std::move(made);
+  std::unique_ptr<Mitm> &place = tunnels_[made->client_port()];
+  std::swap(place, made);
+  if (made) tunnels_[kBeyondPorts + past_++] = std::move(made);
   return tunnel;
+}
+
+void MitmRunner::go_round() {
+  for (uint64_t loop = 0; loop < ptl_engine_num_loops(engine_->get()); loop++) {
+    engine_->turn(loop << ptl::kIndexBits);
+  }
+  take_accepts();
 }
 
 void MitmRunner::take_accepts() {
@@ -304,10 +320,7 @@ std::vector<std::unique_ptr<Mitm>> MitmRunner::turn() {
     moved = it->second->step() || moved;
     if (it->second->over() && !it->second->accepted()) {
       // Was its client lost, or has its accept not been told yet? Once the loops have gone round, that is certain.
-      for (uint64_t loop = 0; loop < ptl_engine_num_loops(engine_->get()); loop++) {
-        engine_->turn(loop << ptl::kIndexBits);
-      }
-      take_accepts();
+      go_round();
     }
     if (it->second->over()) {
       done.push_back(std::move(it->second));
@@ -318,7 +331,7 @@ std::vector<std::unique_ptr<Mitm>> MitmRunner::turn() {
   }
   if (moved || !done.empty() || tunnels_.empty()) return done;
   std::vector<pollfd> events = {{ptl_engine_eventfd(engine_->get()), POLLIN, 0}};
-  for (const auto &[port, tunnel] : tunnels_) tunnel->add_polls(&events);
+  for (const auto &[key, tunnel] : tunnels_) tunnel->add_polls(&events);
   if (poll(events.data(), events.size(), kPatienceMs) == 0) {
     throw GaveUp("a tunnel hangs: " + tunnels_.begin()->second->told());
   }

@@ -50,6 +50,7 @@ class Mitm {
   // taken hands over the accept of this tunnel's client.
   void taken(const Done &accept);
   uint16_t client_port() const { return client_port_; }
+  bool left_early() const { return !client_.open && !accepted_; }
   void add_polls(std::vector<pollfd> *out) const;
 
   Manner manner() const { return manner_; }
@@ -106,11 +107,16 @@ class MitmRunner {
   std::vector<std::unique_ptr<Mitm>> finish();
 
  private:
+  static constexpr uint32_t kBeyondPorts = 1 << 16;
+
   void take_accepts();
+  void go_round();
 
   EngineDriver *engine_;
   const uint16_t port_;
-  std::map<uint16_t, std::unique_ptr<Mitm>> tunnels_;  // by the client's port
+  // By the client's port; beyond those, tunnels whose clients have left and whose ports are others' now.
+  std::map<uint32_t, std::unique_ptr<Mitm>> tunnels_;
+  uint32_t past_ = 0;
 };
 
 // open_descriptors counts those of this process.
