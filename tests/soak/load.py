@@ -53,6 +53,7 @@ class Generator:
     arguments: Sequence[str] = ()
     names: int = 200  # 0: each tunnel another
     verifies: bool = False
+    share: float = 1.0  # of a round's `count`
 
 
 GENERATORS = (
@@ -72,6 +73,15 @@ GENERATORS = (
         ("--connect-field", "X-PolyTLS-Upstream-Profile: mirror"),
         names=0,
         verifies=True,
+    ),
+    # Still for longer than it takes a relay to give up its expanded keys, again and again.
+    Generator(
+        "quiet",
+        "slow-read,slow-write",
+        "20k,40k",
+        8,
+        ("--slow-bytes", "16384", "--slow-ms", "1200"),
+        share=0.01,
     ),
 )
 
@@ -154,12 +164,16 @@ def run_round(
     """All generators at once for so long, or so many tunnels each; meanwhile the proxy's configuration is
     reloaded again and again, and is at the end what it was. The proxy is stopped and continued in the middle
     (SIGSTOP, SIGCONT) if `pause`. Raises `BenchError`."""
-    limit = ["--seconds", str(seconds)] if count is None else ["--count", str(count)]
-    limit += ["--max-seconds", str(seconds + 2 * STALL_SECONDS)]
+
+    def limit(part: Generator) -> list[str]:
+        for_so_long = ["--seconds", str(seconds)]
+        so_many = for_so_long if count is None else ["--count", str(max(1, round(count * part.share)))]
+        return [*so_many, "--max-seconds", str(seconds + 2 * STALL_SECONDS)]
+
     began = time.monotonic()
     running = [
         subprocess.Popen(
-            command(part, subject, places, seed=seed + index, first_name=first_name, limit=limit),
+            command(part, subject, places, seed=seed + index, first_name=first_name, limit=limit(part)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
