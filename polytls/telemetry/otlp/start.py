@@ -204,9 +204,8 @@ class Otlp:
         self._send(Signal.LOGS, built, len(events))
 
     def _send(self, signal: Signal, values: Sequence[object], events: int) -> None:
-        if (
-            self._exporters[signal].export(self._gently(signal, values)).value != 0
-        ):  # 0: success, in every exporter's own enum
+        result = self._exporters[signal].export(self._gently(signal, values))
+        if result.value != 0:  # 0: success, in every exporter's own enum
             self._lost[signal] += events
             export = self._plan.of(signal)
             where = "the collector" if export is None else export.where
