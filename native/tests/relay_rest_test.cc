@@ -60,6 +60,8 @@ TEST(what_rested_goes_on_and_rests_again) {
     await_rests(&engine, ++rests);
     one.talk("third");
     await_rests(&engine, ++rests);
+    one.talk(std::string(50000, 'm'));  // several records, whose numbers go on where they were
+    await_rests(&engine, ++rests);
     // The last words come from both sides while all rests.
     one.tunnel.origin.say_goodbye();
     CHECK(one.tunnel.client.await_end() == Outcome::kEnd);
@@ -67,7 +69,7 @@ TEST(what_rested_goes_on_and_rests_again) {
     CHECK(one.tunnel.origin.await_end() == Outcome::kEnd);
     Done done = engine.await(one.tag);
     CHECK_STATUS(done, PTL_OK);
-    CHECK_EQ(done->bytes_out, 8u + 9u + 8u);
+    CHECK_EQ(done->bytes_out, 8u + 9u + 8u + 50003u);
     CHECK_EQ(done->truncated, 0);
   }
 }
