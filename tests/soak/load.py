@@ -74,7 +74,7 @@ GENERATORS = (
         names=0,
         verifies=True,
     ),
-    # Still for longer than it takes a relay to give up its expanded keys, again and again.
+    # Still for longer than it takes a relay to give up its expanded keys; some records between.
     Generator(
         "quiet",
         "slow-read,slow-write",
